@@ -52,9 +52,9 @@ from tagcheck.library.protocol import DUPLICATES
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series.labels import tag_columns
 from tagcheck.similar import NotFinite, Pairs
 from tagcheck.similar import pairs as pair_search
+from tagcheck.tag_columns import tag_columns
 
 THRESHOLD = 0.95
 LOWEST = 0.01

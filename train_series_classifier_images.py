@@ -63,8 +63,9 @@ from tagcheck.series import (
     tagger_says,
 )
 from tagcheck.series.finetuning import PARTS, Settings, Training
-from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds, tag_columns
+from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
 from tagcheck.series.renewal import Pictures
+from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import tagger_vocabulary
 
 SEED = 0

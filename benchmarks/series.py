@@ -34,7 +34,8 @@ from sklearn.neural_network import MLPClassifier
 from tagcheck import script
 from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
-from tagcheck.series.labels import FOLDS, label_images, spread_folds, tag_columns
+from tagcheck.series.labels import FOLDS, label_images, spread_folds
+from tagcheck.tag_columns import tag_columns
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MLP_EPOCHS = 40

@@ -30,7 +30,7 @@ from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.series.labels import tag_columns
+from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import (
     Examined,
     Rules,

@@ -31,11 +31,12 @@ from tagcheck.files import listed, there, write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import probabilities, scoring
-from tagcheck.series.labels import Labels, labelled, tag_columns
+from tagcheck.series.labels import Labels, labelled
 from tagcheck.series.out_of_fold import network_heard
 from tagcheck.series.probabilities import Mixing, Predictions
 from tagcheck.series.scoring import Candidates, Model
 from tagcheck.series.tagger_says import Prior
+from tagcheck.tag_columns import tag_columns
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"

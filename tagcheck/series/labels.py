@@ -1,13 +1,14 @@
 """The owner's series tags as classes, and pictures spread over folds so that every class is in each."""
 
-from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
 from scipy import sparse
+
+from tagcheck.tag_columns import tag_columns
 
 FOLDS = 10
 SET_PICTURES = 3  # pictures (not near-duplicates of each other) that make a set of series a class
@@ -83,17 +84,6 @@ def labelled(
     ends = np.concatenate([[0], np.cumsum(sizes)])
     membership = sparse.csr_matrix((shares, columns, ends), shape=(len(parts), len(classes)))
     return Labels(series, classes, membership, owned.astype(bool))
-
-
-def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
-    """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
-    column = {name: place for place, name in enumerate(names)}
-    columns, ends = array("i"), array("q", [0])
-    for mine in tag_sets:
-        columns.extend(sorted(column[tag] for tag in mine if tag in column))
-        ends.append(len(columns))
-    shape = len(ends) - 1, len(names)
-    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
 
 
 def group_counts(labels: Labels, groups: np.ndarray) -> np.ndarray:

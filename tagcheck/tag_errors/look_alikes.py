@@ -6,11 +6,12 @@ are what tells most.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from tagcheck.tag_columns import having, tag_columns
 
 FEW = 4  # pictures of each sort
 BLOCK = 4_000_000  # cosines that are held at once
@@ -42,34 +43,29 @@ def nearest(
     >>> nearest(x, np.array([[1], [0], [1], [2]]), np.ones((4, 1)), [(0, "a")], [frozenset(), frozenset(), frozenset("a"), frozenset()])
     [Examples(having=[2], lacking=[1])]
     """
-    by_tag: dict[str, list[int]] = {}
-    for place, (_, tag) in enumerate(asked):
-        by_tag.setdefault(tag, []).append(place)
-    holders = _holders(by_tag, tag_sets)
-    space = Space.centred(matrix)
-    made: list[Examples] = [Examples([], [])] * len(asked)
-    for tag, places in by_tag.items():
-        has = np.zeros(len(matrix), dtype=bool)
-        has[holders[tag]] = True
-        rows = np.array([asked[place][0] for place in places])
-        order = np.argsort(-cosine[rows], axis=1, kind="stable")
-        near = np.take_along_axis(indices[rows], order, axis=1)
-        found = [Examples(one[has[one]][:FEW].tolist(), one[~has[one]][:FEW].tolist()) for one in near]
-        lost = [number for number, one in enumerate(found) if not one.having]
-        for number, far in zip(lost, closest(space, rows[lost], holders[tag])):
-            found[number] = Examples([row for row, _ in far], found[number].lacking)
-        for place, one in zip(places, found):
-            made[place] = one
-    return made
+    names = sorted({tag for _, tag in asked})
+    held, column = tag_columns(tag_sets, names), {tag: place for place, tag in enumerate(names)}
+    rows, columns = np.array([(row, column[tag]) for row, tag in asked], dtype=np.int64).reshape(-1, 2).T
+    mine, of = np.unique(rows, return_inverse=True)
+    order = np.argsort(-cosine[mine], axis=1, kind="stable")
+    near = np.take_along_axis(indices[mine], order, axis=1)[of]
+    has = having(held, near, columns)
+    with_it, without = _first(near, has), _first(near, ~has)
+    space, holders = Space.centred(matrix), held.tocsc()
+    lost = np.flatnonzero(~has.any(axis=1))
+    lost = lost[np.argsort(columns[lost], kind="stable")]
+    for some in np.split(lost, np.flatnonzero(np.diff(columns[lost])) + 1) if len(lost) else ():
+        start, end = holders.indptr[columns[some[0]] :][:2]
+        for place, far in zip(some.tolist(), closest(space, rows[some], holders.indices[start:end])):
+            with_it[place] = [row for row, _ in far]
+    return [Examples(*both) for both in zip(with_it, without)]
 
 
-def _holders(tags: Iterable[str], tag_sets: Sequence[frozenset[str]]) -> dict[str, np.ndarray]:
-    """Rows of the pictures that have each of the tags."""
-    rows = {tag: array("q") for tag in tags}
-    for row, mine in enumerate(tag_sets):
-        for tag in mine & rows.keys():
-            rows[tag].append(row)
-    return {tag: np.array(found, dtype=np.int64) for tag, found in rows.items()}
+def _first(near: np.ndarray, which: np.ndarray) -> list[list[int]]:
+    """The first `FEW` in each row of `near` (k, c) of those that are meant by `which` (k, c) bool."""
+    taken = which & (np.cumsum(which, axis=1) <= FEW)
+    found, ends = near[taken].tolist(), np.cumsum(taken.sum(axis=1)).tolist()
+    return [found[start:end] for start, end in zip([0, *ends], ends)]
 
 
 @dataclass(frozen=True)

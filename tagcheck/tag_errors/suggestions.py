@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import compress
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from tagcheck.learning.linear_probes import logit
 from tagcheck.memory import uncollected
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
+from tagcheck.tag_columns import having
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import RATIOS, Cells, Learned, Verdict
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger, Surroundings, Told
@@ -248,15 +250,9 @@ def suggestions(
     listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
     out = [one for one in apart if one.confidence >= lowest]
     done = {(one.row, one.tag) for one in apart}
-    for start in range(0, len(listed), 50_000):
-        places = listed[start : start + 50_000]
-        told = (error[places] >= told_from) | np.isin(places, [*broken])
-        numbered = iter(_numbers(seen, places[told])), iter(_sides(seen, places[~told]))
-        for place, whole in zip(places.tolist(), told.tolist()):
-            numbers = next(numbered[not whole])
-            made = _suggestion(seen, place, float(error[place]), numbers, broken.get(place))
-            if (made.row, made.tag) not in done:
-                out.append(made)
+    for some in evidence.blocks(len(listed), 50_000):
+        made = _of_cells(seen, listed[some], error[listed[some]], broken, told_from)
+        out += [one for one in made if (one.row, one.tag) not in done] if done else made
     out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
     return sorted(_with_consequences(out, seen), key=lambda one: (one.row, one.tag))
 
@@ -270,7 +266,8 @@ def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestio
     place = Places(seen)
     places = [place[found[at].row, column[found[at].tag]] for at in bare]
     out = list(found)
-    for at, numbers in zip(bare, _numbers(seen, np.array(places, dtype=np.int64))):
+    where = np.array(places, dtype=np.int64)
+    for at, numbers in zip(bare, _numbers(seen, where, _sides(seen, where))):
         one = out[at]
         out[at] = replace(one, evidence=numbers | one.evidence, why=_why(one.kind, numbers, None))
     return out
@@ -289,11 +286,12 @@ def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggesti
             removed.setdefault(one.row, set()).add(one.tag)
     out = []
     for one in found:
-        beside = removed.get(one.row, set()) if one.kind == INCORRECT and one.confidence >= LIKELY else set()
-        with_it = sorted(brings.get(one.tag, set()) & beside)
-        roots = sorted(tag for tag in beside if one.tag in brings.get(tag, ()))
-        told = ({"brings": with_it} if with_it else {}) | ({"follows_from": roots[0]} if roots else {})
-        out.append(replace(one, evidence=one.evidence | told) if told else one)
+        if one.kind == INCORRECT and one.confidence >= LIKELY and len(beside := removed[one.row]) > 1:
+            with_it = sorted(brings.get(one.tag, set()) & beside)
+            roots = sorted(tag for tag in beside if one.tag in brings.get(tag, ()))
+            told = ({"brings": with_it} if with_it else {}) | ({"follows_from": roots[0]} if roots else {})
+            one = replace(one, evidence=one.evidence | told) if told else one
+        out.append(one)
     return out
 
 
@@ -391,23 +389,28 @@ def weighed(cells: Cells, place: int) -> dict[str, float]:
     """What each kind of evidence says about a cell, where it says anything: natural log-likelihood ratios, above 0 for the tag belonging to
     the picture, and as "prior" the tag's log-odds before any evidence.
     """
-    values = cells.features[place].tolist()
-    return {
-        name: round(values[at], 2)
-        for name, at, also in _told_by(cells.names)
-        if at == also or values[at] or values[also]
-    }
+    return _weighed(cells, np.array([place]))[0]
+
+
+def _weighed(cells: Cells, places: np.ndarray) -> list[dict[str, float]]:
+    """The same of the cells at `places` (k,)."""
+    names, own, also = _told_by(cells.names)
+    features = cells.features[places].astype(np.float64)
+    said = (features[:, own] != 0) | (features[:, also] != 0) | (np.array(own) == also)
+    values = np.round(features[:, own], 2)
+    return [dict(compress(zip(names, mine), which)) for mine, which in zip(values.tolist(), said.tolist())]
 
 
 @cache
-def _told_by(names: tuple[str, ...]) -> list[tuple[str, int, int]]:
-    """(kind of evidence, its place, the place of what says whether it has a say) of `names`."""
+def _told_by(names: tuple[str, ...]) -> tuple[list[str], list[int], list[int]]:
+    """(kinds of evidence, the place of each, the place of what says whether it has a say) of `names`."""
     found = []
     for place, name in enumerate(names):
         of, kind = name[: name.rfind("/") + 1], name[name.rfind("/") + 1 :]
         if kind in (*RATIOS, "prior"):
             found.append((name, place, names.index(of + SPEAKS.get(kind, "there" if of else kind))))
-    return found
+    kinds, own, also = (list(some) for some in zip(*found))
+    return kinds, own, also
 
 
 class Places:
@@ -459,51 +462,46 @@ def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
     return cast("list[int]", np.intersect1d(mine, theirs, assume_unique=True).tolist())
 
 
-def _sides(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
-    """By the names of `SIDES`, for the cells at `places` (k,): how many of the `CLOSE` nearest pictures are no copies, how many of these
-    have the tag, how many copies there are, and how many of these have it.
+def _sides(seen: Examined, places: np.ndarray) -> np.ndarray:
+    """By the names of `SIDES`, (k, 4), for the cells at `places` (k,): how many of the `CLOSE` nearest pictures are no copies, how many
+    of these have the tag, how many copies there are, and how many of these have it.
     """
-    if not len(places):
-        return []
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     around = seen.around
     close = around.indices[rows][:, :CLOSE]
     no_copy = around.labels[close] != around.labels[rows][:, None]
-    has = np.stack([np.asarray(seen.given[close[:, k], columns]).ravel() > 0 for k in range(close.shape[1])], axis=1)
+    has = having(seen.given, close, columns)
     twins = np.diff(around.twins.indptr)[rows]
     share = seen.cells.features[places, evidence.NAMES.index("twin_share")]
-    counts = (
-        no_copy.sum(axis=1),
-        (has & no_copy).sum(axis=1),
-        twins,
-        np.rint(share.astype(np.float64) * twins).astype(np.int64),
-    )
-    return [dict(zip(SIDES, some)) for some in zip(*(one.tolist() for one in counts))]
+    with_it = np.rint(share.astype(np.float64) * twins).astype(np.int64)
+    return np.column_stack([no_copy.sum(axis=1), (has & no_copy).sum(axis=1), twins, with_it])
 
 
-def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
+def _numbers(seen: Examined, places: np.ndarray, sides: np.ndarray) -> list[dict[str, Any]]:
     """The numbers that a reader gets to see, by name, for the cells at `places` (k,): `expected` and `forgotten_here`, probabilities
-    that the tag belongs and that its owner forgets it; `_sides`; how many pictures have the tag (`uses`); `weighed`; what the
+    that the tag belongs and that its owner forgets it; their `sides`; how many pictures have the tag (`uses`); `weighed`; what the
     tagger says, 0 to 1, and what each of several says (`taggers_say`).
     """
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     chance = _own_chance(seen.tagger, seen.matrix, rows, columns)
     said = taggers_say(seen, places)
-    uses = np.asarray(seen.given.sum(axis=0)).ravel()
+    uses = np.asarray(seen.given.sum(axis=0)).ravel()[columns].astype(np.int64)
+    rounded = (np.round(one[places].astype(np.float64), 4) for one in (seen.verdict.belongs, seen.verdict.miss))
+    told = (one.tolist() for one in (*rounded, sides, uses, np.round(chance, 4)))
     out = []
-    for k, sides in enumerate(_sides(seen, places)):
+    for expected, forgotten, beside, used, own, weights in zip(*told, _weighed(seen.cells, places)):
         numbers = {
-            "expected": round(float(seen.verdict.belongs[places[k]]), 4),
-            **sides,
-            "uses": int(uses[columns[k]]),
-            "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
-            "weighed": weighed(seen.cells, int(places[k])),
+            "expected": expected,
+            **dict(zip(SIDES, beside)),
+            "uses": used,
+            "forgotten_here": forgotten,
+            "weighed": weights,
         }
-        if not np.isnan(chance[k]):
-            numbers["tagger"] = round(float(chance[k]), 4)
-        if said:
-            numbers["taggers"] = said[k]
+        if own == own:  # it is a number
+            numbers["tagger"] = own
         out.append(numbers)
+    for numbers, mine in zip(out, said):
+        numbers["taggers"] = mine
     return out
 
 
@@ -542,28 +540,35 @@ def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, col
     return chance
 
 
-def _suggestion(
-    seen: Examined, place: int, confidence: float, numbers: dict[str, Any], broken: _Broken | None
-) -> Suggestion:
-    """The suggestion for the cell at `place`, by its `numbers`, or by its sides alone, which tell its issue and no more."""
-    row, column = int(seen.cells.row[place]), int(seen.cells.column[place])
-    kind = INCORRECT if seen.cells.given[place] else MISSING
-    if broken is not None and kind == INCORRECT:
-        issue, numbers = CONTRADICTORY_TAGS, numbers | {"rule": broken.rule, "against": broken.against}
-    elif _disagrees(kind, numbers):
-        issue = INCONSISTENT_TAGS
-    else:
-        issue = MISSING_TAGS if kind == MISSING else INCORRECT_TAGS
-    told = (numbers, _why(kind, numbers, broken)) if "expected" in numbers else ({}, "")
-    return Suggestion(row, seen.tags[column], kind, issue, confidence, *told)
+def _of_cells(
+    seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken], told_from: float
+) -> list[Suggestion]:
+    """The suggestions for the cells at `places` (k,), by the `error` (k,) of each; with their evidence from `told_from` on, and where
+    a rule is broken.
+    """
+    written, sides = seen.cells.given[places], _sides(seen, places)
+    against = written & np.isin(places, [*broken])
+    told = against | (error >= told_from)
+    numbers = iter(_numbers(seen, places[told], sides[told]))
+    issue = np.where(against, 3, np.where(_disagrees(written, sides), 2, written))  # their places in `ISSUES`
+    of = (places, seen.cells.row[places], seen.cells.column[places], written, issue, error, told)
+    out = []
+    for place, row, column, there, which, confidence, whole in zip(*(one.tolist() for one in of)):
+        what = row, seen.tags[column], INCORRECT if there else MISSING, ISSUES[which], confidence
+        if whole:
+            mine, rule = next(numbers), broken[place] if which == 3 else None
+            proof = mine if rule is None else mine | {"rule": rule.rule, "against": rule.against}
+            out.append(Suggestion(*what, proof, _why(what[2], mine, rule)))
+        else:
+            out.append(Suggestion(*what))
+    return out
 
 
-def _disagrees(kind: str, numbers: dict[str, Any]) -> bool:
-    """Whether most near-duplicates, or nearly all close pictures, disagree with what is written."""
-    twins, having = numbers["twins"], numbers["twins_with"]
-    if twins:
-        return bool(2 * having > twins if kind == MISSING else 2 * having < twins)
-    return kind == MISSING and numbers["neighbours"] >= 5 and numbers["neighbours_with"] >= 0.8 * numbers["neighbours"]
+def _disagrees(written: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Whether most near-duplicates, or nearly all close pictures, disagree with what is `written` (k,); `sides` (k, 4)."""
+    near, near_with, twins, having = sides.T
+    by_twins = np.where(written, 2 * having < twins, 2 * having > twins)
+    return np.asarray(np.where(twins > 0, by_twins, ~written & (near >= 5) & (near_with >= 0.8 * near)))
 
 
 def _why(kind: str, numbers: dict[str, Any], broken: _Broken | None) -> str:

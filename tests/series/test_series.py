@@ -15,7 +15,8 @@ from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
 from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
-from tagcheck.series.labels import FOLDS, Labels, group_counts, label_images, spread_folds, tag_columns
+from tagcheck.series.labels import FOLDS, Labels, group_counts, label_images, spread_folds
+from tagcheck.tag_columns import tag_columns
 
 
 def learn(drawn: Drawn, folds: np.ndarray | None = None):
