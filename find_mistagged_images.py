@@ -31,6 +31,7 @@ from tagcheck.detectors import MISTAGGED
 from tagcheck.errors import MissingInput
 from tagcheck.findings import MISSING
 from tagcheck.refusals import Noes
+from tagcheck.tag_columns import TagSets
 from tagcheck.tag_errors import Examined, Rules, Suggestion, suggestions
 from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import Examples, nearest
@@ -99,9 +100,9 @@ def judged(pictures: Pictures, seen: Examined | None) -> dict[str, Any]:
     """How sure the run is of itself: the rates it inferred, and which of the written tags it could not judge and why."""
     n = 0 if seen is None else len(pictures.matrix)
     known = set() if seen is None else set(seen.tags)
-    written = sum(map(len, pictures.visible))
-    unseen = sum(map(len, pictures.visible[n:]))
-    rare = sum(len(mine - known) for mine in pictures.visible[:n])
+    uses, unseen = TagSets.of(pictures.visible[:n]).uses(), TagSets.of(pictures.visible[n:]).uses().total()
+    written = uses.total() + unseen
+    rare = sum(count for tag, count in uses.items() if tag not in known)
     made: dict[str, Any] = {
         "tags_written": written,
         "tags_not_judged": {"picture_not_looked_at": unseen, "used_too_seldom": rare},

@@ -145,13 +145,15 @@ class Noes:
 
     def why_not(self, picture: Tagged, tag: str, adding: bool) -> str | None:
         """Why adding or removing `tag` is not suggested: "muted", "deleted", "ignored" or "implied"; None where it may be."""
-        reasons = {
-            "muted": tag in self.muted,
-            "deleted": adding and self.deleted_before(picture, tag),
-            "ignored": self.ignored_before(picture, tag) if adding else self.removing(picture, tag),
-            "implied": not adding and tag in picture.implied_tags,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), None)
+        if tag in self.muted:
+            return "muted"
+        if adding:
+            if self.deleted_before(picture, tag):
+                return "deleted"
+            return "ignored" if self.ignored_before(picture, tag) else None
+        if self.removing(picture, tag):
+            return "ignored"
+        return "implied" if tag in picture.implied_tags else None
 
     def negatives(self, pictures: Iterable[Picture], asked: Iterable[str]) -> Iterator[tuple[int, str]]:
         """(place of the picture, tag) wherever one of the tags asked about is a no, and so does not belong."""
@@ -160,10 +162,13 @@ class Noes:
             for brought in self.spellings.brings(tag):
                 bringing.setdefault(brought, []).append(tag)
         for place, picture in enumerate(pictures):
+            if not picture.refused and picture.hash not in self.ignored:
+                continue
             undone = self.undone.get(picture.hash, NONE)
             deleted = {tag: spelling for tag, spelling in picture.refused.items() if spelling not in undone}
             refused = {**self._ignored(picture), **deleted}
             yield from ((place, tag) for tag in sorted({tag for one in refused for tag in bringing.get(one, NONE)}))
 
     def _ignored(self, picture: Picture) -> dict[str, str]:
-        return self.spellings.refused(self.ignored.get(picture.hash, NONE), picture.tags)
+        ignored = self.ignored.get(picture.hash)
+        return self.spellings.refused(ignored, picture.tags) if ignored else {}

@@ -1,21 +1,92 @@
-"""Which pictures have which tags, as a sparse matrix."""
+"""Which pictures have which tags, as sparse matrices."""
+
+from __future__ import annotations
 
 from array import array
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import count
+from typing import overload
 
 import numpy as np
 from scipy import sparse
 
 
+class TagSets(Sequence[frozenset[str]]):
+    """The tags of n pictures, held as places among the `names` of all: a set is made each time it is asked for, since a million are 2 GB.
+
+    >>> some = TagSets.of([{"solo"}, {"solo", "sword"}])
+    >>> some[0], some.uses()["solo"], some.rows_with(["sword"]).tolist(), some.columns(["sword"]).toarray().tolist()
+    (frozenset({'solo'}), 2, [1], [[0.0], [1.0]])
+    """
+
+    def __init__(self, names: list[str], places: np.ndarray, ends: np.ndarray) -> None:
+        self.names, self._places, self._ends = names, places, ends
+
+    @classmethod
+    def of(cls, tag_sets: Iterable[Collection[str]]) -> TagSets:
+        """The sets as they are, or of any others."""
+        if isinstance(tag_sets, TagSets):
+            return tag_sets
+        place = defaultdict[str, int](count().__next__)
+        places, ends = array("i"), array("q", [0])
+        for mine in tag_sets:
+            places.extend(map(place.__getitem__, mine))
+            ends.append(len(places))
+        return cls(list(place), np.frombuffer(places, dtype=np.int32), np.frombuffer(ends, dtype=np.int64))
+
+    def without(self, hidden: Collection[str]) -> TagSets:
+        """The same without some tags."""
+        kept = np.array([tag not in hidden for tag in self.names], dtype=bool)[self._mine]
+        return TagSets(self.names, self._mine[kept], self._reached(kept))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> frozenset[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> TagSets: ...
+    def __getitem__(self, place: int | slice) -> frozenset[str] | TagSets:
+        if isinstance(place, slice):
+            start, stop, _ = place.indices(len(self))
+            return TagSets(self.names, self._places, self._ends[start : max(stop, start) + 1])
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        mine = self._places[self._ends[place] : self._ends[place + 1]].tolist()
+        return frozenset(self.names[one] for one in mine)
+
+    @property
+    def _mine(self) -> np.ndarray:
+        return self._places[self._ends[0] : self._ends[-1]]
+
+    def _reached(self, which: np.ndarray) -> np.ndarray:
+        """How many of all tags that are meant by `which` stand before each picture, and in all, (n + 1,)."""
+        return np.asarray(np.append(0, np.cumsum(which))[self._ends - self._ends[0]])
+
+    def uses(self) -> Counter[str]:
+        """How many of the pictures have each tag."""
+        counts = np.bincount(self._mine, minlength=len(self.names))
+        return Counter({self.names[tag]: int(counts[tag]) for tag in np.flatnonzero(counts).tolist()})
+
+    def rows_with(self, some: Collection[str]) -> np.ndarray:
+        """The pictures that have one of some tags."""
+        which = np.array([tag in some for tag in self.names], dtype=bool)[self._mine]
+        return np.flatnonzero(np.diff(self._reached(which)))
+
+    def columns(self, names: Sequence[str]) -> sparse.csr_matrix:
+        """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
+        column = {name: place for place, name in enumerate(names)}
+        columns = np.array([column.get(tag, -1) for tag in self.names], dtype=np.int32)[self._mine]
+        ends, columns = self._reached(columns >= 0), columns[columns >= 0]
+        made = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(self), len(names)))
+        made.sort_indices()
+        return made
+
+
 def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
     """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
-    column = {name: place for place, name in enumerate(names)}
-    columns, ends = array("i"), array("q", [0])
-    for mine in tag_sets:
-        columns.extend(sorted(column[tag] for tag in mine if tag in column))
-        ends.append(len(columns))
-    shape = len(ends) - 1, len(names)
-    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
+    return TagSets.of(tag_sets).columns(names)
 
 
 def having(given: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

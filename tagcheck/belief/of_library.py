@@ -7,11 +7,9 @@ first weighs it; the others read it back (`belief.npz` in the data folder) as lo
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
 
 import numpy as np
 from scipy import sparse
@@ -30,7 +28,7 @@ from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.tag_columns import tag_columns
+from tagcheck.tag_columns import TagSets, tag_columns
 from tagcheck.tag_errors import (
     Examined,
     Rules,
@@ -213,34 +211,6 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
     return made.hexdigest()
 
 
-class Visible(Sequence[frozenset[str]]):
-    """The tags of `records` without those that are `hidden`, made each time they are asked for: a million sets are 2 GB."""
-
-    def __init__(self, records: Sequence[Record], hidden: frozenset[str]) -> None:
-        self._records, self._hidden = records, hidden
-
-    @classmethod
-    def of(cls, records: Sequence[Record], invisible: Container[str]) -> Visible:
-        """Those that are in no `invisible` namespace."""
-        used = set[str]()
-        for record in records:
-            used.update(record.tags)
-        return cls(records, frozenset(tag for tag in used if tags.namespace(tag) in invisible))
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, place: int) -> frozenset[str]: ...
-    @overload
-    def __getitem__(self, place: slice) -> Visible: ...
-    def __getitem__(self, place: int | slice) -> frozenset[str] | Visible:
-        if isinstance(place, slice):
-            return Visible(self._records[place], self._hidden)
-        found: frozenset[str] = self._records[place].tags
-        return found - self._hidden if self._hidden else found
-
-
 @dataclass(frozen=True)
 class Pictures:
     """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
@@ -274,7 +244,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         notes.append(
             f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
         )
-    return Pictures(records, Visible.of(records, frozenset(invisible)), loaded.matrix, loaded.model, notes)
+    visible, hidden = TagSets.of(record.tags for record in records), frozenset(invisible)
+    visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
+    return Pictures(records, visible, loaded.matrix, loaded.model, notes)
 
 
 def examine(
@@ -293,7 +265,7 @@ def examine(
     Of a large library what was learned is kept, and the next run weighs what has changed; all of it where `anew` is asked for.
     """
     n = len(pictures.matrix)
-    uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
+    uses = TagSets.of(pictures.visible[:n]).uses()
     learnable = sorted(tag for tag, count in uses.items() if count >= suggestions.FEWEST_USES)
     if len(uses) > len(learnable):
         pictures.notes.append(

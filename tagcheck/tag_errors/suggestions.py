@@ -25,7 +25,7 @@ from tagcheck.learning.linear_probes import logit
 from tagcheck.memory import uncollected
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
-from tagcheck.tag_columns import having
+from tagcheck.tag_columns import TagSets, having
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import RATIOS, Cells, Learned, Verdict
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger, Surroundings, Told
@@ -315,7 +315,10 @@ def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> lis
 
 def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
     """(row, tag, tag) wherever a picture has two tags that a declared rule says exclude each other, the first before the second."""
-    for row, mine in enumerate(tag_sets):
+    sets = TagSets.of(tag_sets)
+    inside = {tag for name in declared.namespaces for tag in in_namespace(sets.names, name)}
+    for row in sets.rows_with(inside | declared.excludes.keys()).tolist():
+        mine = sets[row]
         for tag in sorted(mine & declared.excludes.keys()):
             for other in sorted(declared.excludes[tag] & mine):
                 if tag < other:
@@ -327,8 +330,10 @@ def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> It
 
 def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
     """(row, tag, what follows) wherever a declared implication is not kept, for tags that the library uses at all."""
-    used = {tag for mine in tag_sets for tag in mine} if declared.implies else frozenset()
-    for row, mine in enumerate(tag_sets):
+    sets = TagSets.of(tag_sets)
+    used = sets.uses()
+    for row in sets.rows_with(declared.implies.keys()).tolist():
+        mine = sets[row]
         for tag in sorted(mine & declared.implies.keys()):
             yield from ((row, tag, follow) for follow in sorted(declared.implies[tag] - mine) if follow in used)
 
