@@ -106,7 +106,7 @@ class FurtherTagger:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The nearest pictures. `indices`, `cosine` (n, k), with near-duplicates; `twins` a symmetric 0/1 sparse matrix (n, n) of
+    """The nearest pictures. `indices` int32, `cosine` float32, (n, k), with near-duplicates; `twins` a symmetric 0/1 sparse matrix (n, n) of
     the near-duplicates, `labels` (n,) their groups, `threshold` the cosine from which pictures are near-duplicates; `recall`
     the share of the true nearest that are in `indices`, 1 where all were compared.
     """
@@ -134,7 +134,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
         reduced[rows], length[rows] = own @ vectors, np.sqrt(np.einsum("nd,nd->n", own, own))
     found_near = nearest(reduced, k)
     del reduced
-    indices, cosine = found_near.indices, found_near.cosine
+    indices, cosine = found_near.indices.astype(np.int32), found_near.cosine
     for rows in blocks(n, 512):
         own = (matrix[rows] - mean) / np.maximum(length[rows, None], 1e-12)
         along = (matrix[indices[rows]] @ own[:, :, None])[:, :, 0] - own @ mean[:, None]
@@ -165,6 +165,38 @@ def with_twins(
         threshold = 1 - (1 - threshold) / 2  # a chain of similar pictures, not a group of copies
     found = sparse.csr_matrix((np.ones(len(i), dtype=np.float32), (i, indices[i, place])), shape=(n, n))
     return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold), recall)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How the pictures `around` each one vote for their tags: near-duplicates not at all, nearer ones count more, by where their cosine
+    lies from `middle` in units of `spread`. They are made for the rows that are asked for: those of a million pictures take 200 MB.
+    """
+
+    around: Surroundings
+    middle: float
+    spread: float
+
+    @classmethod
+    def of(cls, around: Surroundings) -> Votes:
+        """Measured by the cosines of all pictures that are no near-duplicates."""
+        found = around.cosine[around.labels[around.indices] != around.labels[:, None]].astype(np.float64)
+        return (
+            cls(around, float(np.quantile(found, 0.9)), float(found.std() + 1e-6)) if len(found) else cls(around, 0, 1)
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """The votes csr (m, n) of some rows, and their total weight (m,), float32."""
+        around, (n, k) = self.around, self.around.indices.shape
+        indices, cosine = around.indices[rows], around.cosine[rows].astype(np.float64)
+        no_copy = around.labels[indices] != around.labels[rows][:, None]
+        near = np.exp(np.minimum((cosine - self.middle) / self.spread, np.log(3.0)))
+        weight = np.where(no_copy, near, 0).astype(np.float32)
+        total, ends = weight.sum(axis=1), np.arange(len(rows) + 1) * k
+        made = sparse.csr_matrix((weight.ravel(), indices.ravel(), ends), shape=(len(rows), n))
+        made.sum_duplicates()  # which puts them in order, in place
+        made.eliminate_zeros()  # in place too
+        return made, total
 
 
 def twin_threshold(nearest: np.ndarray) -> float:
@@ -302,8 +334,7 @@ class Evidence:
     probe: Scored[FoldedLinear]
     kernel: Scored[FoldedLinear]
     context: Scored[Context]
-    votes: sparse.csr_matrix
-    vote_weight: np.ndarray
+    votes: Votes
     around: Surroundings
     tagger: Tagger | None
     tagger_ratio: Ratio | None
@@ -336,7 +367,7 @@ class Evidence:
 
         The embeddings are put in where this was read (`tagcheck.belief.kept`).
         """
-        given = given.astype(np.float32).tocsr()
+        given = given.astype(np.float32, copy=False).tocsr()
         probe, kernel = (replace(one, model=replace(one.model, folds=folds)) for one in (self.probe, self.kernel))
         of_picture = replace(self.context.model.of_picture, folds=folds)
         beside = replace(self.context, model=Context(of_picture, self.context.model.of_tags, given))
@@ -344,9 +375,8 @@ class Evidence:
         for one, now in zip(self.heard, further):
             own, waved = (replace(part, model=replace(part.model, folds=folds)) for part in (one.probe, one.kernel))
             heard.append(Heard(now, own, waved, one.ratio))
-        votes, weight = _votes(around, len(folds))
         frequency = (np.asarray(given.sum(axis=0), dtype=np.float64).ravel() + 0.5) / (len(folds) + 1)
-        learned = frequency, probe, kernel, beside, votes, weight, around
+        learned = frequency, probe, kernel, beside, Votes.of(around), around
         return Evidence(given, *learned, self.tagger, self.tagger_ratio, told, self.matrix, heard)
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
@@ -377,7 +407,8 @@ class Block:
         self.heard = [one.says(rows) for one in found.heard]
         twins = found.around.twins[rows]
         self.twins = np.asarray(twins.sum(axis=1)).ravel()
-        self.having, self.votes = (twins @ found.given).tocsr(), (found.votes[rows] @ found.given).tocsr()
+        near, self.vote_weight = found.votes[rows]
+        self.having, self.votes = (twins @ found.given).tocsr(), (near @ found.given).tocsr()
         for one in (self.having, self.votes):
             one.sort_indices()
         self.prior = logit(found.frequency).astype(np.float32)
@@ -428,7 +459,7 @@ class Block:
 
     def _neighbours(self, votes: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         expected = 4 * self.found.frequency[t]
-        return np.asarray(logit((votes + expected) / (self.found.vote_weight[self.rows[i]] + 4), 1e-4) - self.prior[t])
+        return np.asarray(logit((votes + expected) / (self.vote_weight[i] + 4), 1e-4) - self.prior[t])
 
     def _twins(self, having: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         return np.asarray(logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t])
@@ -470,7 +501,7 @@ def gather(
     it brought. Memory: some ten arrays (`FOLDS`, d, T); nothing of the size of pictures times tags.
     """
     n = len(matrix)
-    given = given.astype(np.float32).tocsr()
+    given = given.astype(np.float32, copy=False).tocsr()
     with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
     waves = Waves.over(matrix, min(WAVES, max(n // 2, 16)))
     kernel, _ = _best_probes(linear_probes.moments(waves, given, folds, share=share), folds, waves, with_tag)
@@ -481,11 +512,11 @@ def gather(
     model, scored = context.learn(sums, folds, given, alpha, related)
     beside = Scored(model, matrix, ratio_of(scored, with_tag, n))
     progress(0.9)
-    votes, weight = _votes(around, n)
     frequency = (with_tag + 0.5) / (n + 1)
     ratio = None if tagger is None else _tagger_ratio(tagger, matrix, given)
     heard = [_heard(one, given, folds) for one in further]
-    return Evidence(given, frequency, probe, kernel, beside, votes, weight, around, tagger, ratio, told, matrix, heard)
+    learned = frequency, probe, kernel, beside, Votes.of(around), around
+    return Evidence(given, *learned, tagger, ratio, told, matrix, heard)
 
 
 def _heard(further: FurtherTagger, given: sparse.csr_matrix, folds: np.ndarray) -> Heard:
@@ -580,18 +611,3 @@ def _best_probes(
     chosen = ScoreSums(*(part[pick, np.arange(len(pick))] for part in scored))
     model = path.models(np.array(ALPHAS)[pick])
     return Scored(model, inputs, ratio_of(chosen, with_tag, len(folds))), ALPHAS[int(np.bincount(pick).argmax())]
-
-
-def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """The neighbours' votes (n, n; sparse, twins left out, nearer ones count more) and their total weight (n,)."""
-    indices, cosine = around.indices, around.cosine.astype(np.float64)
-    no_copy = around.labels[indices] != around.labels[:, None]
-    if not no_copy.any():
-        return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
-    middle, spread = np.quantile(cosine[no_copy], 0.9), cosine[no_copy].std() + 1e-6
-    weight = np.where(no_copy, np.exp(np.minimum((cosine - middle) / spread, np.log(3.0))), 0).astype(np.float32)
-    total, ends = weight.sum(axis=1), np.arange(n + 1) * indices.shape[1]
-    made = sparse.csr_matrix((weight.ravel(), indices.flatten(), ends), shape=(n, n))
-    made.sum_duplicates()  # which puts them in order, in place
-    made.eliminate_zeros()  # in place too
-    return made, total

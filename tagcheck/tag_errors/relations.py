@@ -71,7 +71,7 @@ def learn_relations(
 
     `single` names namespaces that are declared to have one value a picture.
     """
-    given = given.astype(np.float32).tocsr()
+    given = given.astype(np.float32, copy=False).tocsr()
     spaces, space = _spaces(given, names, single)
     found = _implications(given)
     child, parent, stroke, exception = _with_declared(found, names, parents or {})

@@ -102,7 +102,7 @@ def _hold_tags_still(then: sparse.csr_matrix, now: sparse.csr_matrix) -> None:
 def _around(then: Surroundings, now: Now, now_of: np.ndarray) -> Surroundings:
     """Who stands near whom: as it was, with the fresh pictures compared with all."""
     n, k = len(now.before), then.indices.shape[1]
-    indices, cosine = np.arange(n)[:, None].repeat(k, axis=1), np.full((n, k), -1, dtype=np.float32)
+    indices, cosine = np.arange(n, dtype=np.int32)[:, None].repeat(k, axis=1), np.full((n, k), -1, dtype=np.float32)
     same, fresh = np.flatnonzero(~now.fresh), np.flatnonzero(now.fresh)
     place = now_of[then.indices[now.before[same]]]
     there = (place >= 0) & ~now.fresh[place]
