@@ -61,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     with cluster.shared(args.address, args.workers) if args.engine == RAY else nullcontext(cluster.here) as share:
-        made = weigh(
-            folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew, args.min_confidence
-        )
+        made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew)
     if args.explain:
         print("\n".join(explained(made, *args.explain)))
         return 0

@@ -116,7 +116,6 @@ def weigh(
     memory: int = suggestions.MEMORY,
     share: Share = here,
     anew: bool = False,
-    told_from: float = 0.0,
 ) -> Weighed:
     """Weigh every tag of every picture in about `memory` bytes beside the embeddings, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
@@ -126,7 +125,7 @@ def weigh(
     seen, work = examine(folder, data, pictures, declared, decided, noes, memory, share, anew)
     if work.why != FEW:
         pictures.notes.append(str(work))
-    found = heed(suggest(pictures, seen, declared, told_from), review_store.answers(folder.review), pictures.notes)
+    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
     _keep_single(folder, pictures, seen, declared)
     return Weighed(pictures, seen, found, declared, noes, work)
@@ -450,12 +449,12 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
     return out
 
 
-def suggest(pictures: Pictures, seen: Examined | None, declared: Rules, told_from: float = 0.0) -> list[Suggestion]:
-    """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures."""
+def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:
+    """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures. Most come without their
+    evidence (`suggestions.with_evidence`).
+    """
     n = len(pictures.matrix) if seen is not None else 0
-    found = (
-        suggestions.suggestions(seen, pictures.visible[:n], declared, told_from=told_from) if seen is not None else []
-    )
+    found = suggestions.suggestions(seen, pictures.visible[:n], declared, told=False) if seen is not None else []
     rest = suggestions.rule_suggestions(pictures.visible[n:], declared)
     return found + [
         Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest

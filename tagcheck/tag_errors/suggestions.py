@@ -44,7 +44,9 @@ FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
 LIKELY = 0.5  # from here on a tag and what it brought are one finding
 FLOOR = 0.01  # suggestions below this confidence are never listed
+BARE: dict[str, Any] = {}  # one for all suggestions without evidence: of a million pictures 250 MB
 SIDES = ("neighbours", "neighbours_with", "twins", "twins_with")
+AT_ONCE = 20_000  # suggestions of which the embeddings are looked at together: those of more take hundreds of MB
 CLOSE = 10  # nearest pictures that are counted for the reader
 SELDOM = 0.2  # meetings of two tags of a namespace, in units of chance, up to which two on a picture are called a contradiction
 TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
@@ -57,7 +59,7 @@ class Suggestion:
 
     `row` is the picture's row in what was examined, `issue` one of `ISSUES`, `confidence` the probability, 0 to 1, that the
     suggestion is right. `evidence` are the numbers that it rests on, by name, `why` is a sentence of them; both are empty where
-    they were not asked for (`suggestions`, `told_from`).
+    they were not asked for (`suggestions`, `told`).
     """
 
     row: int
@@ -238,20 +240,21 @@ def suggestions(
     tag_sets: Sequence[frozenset[str]],
     declared: Rules = Rules(),
     lowest: float = FLOOR,
-    told_from: float = 0.0,
+    told: bool = True,
 ) -> list[Suggestion]:
     """Every suggestion with a confidence (0 to 1) of at least `lowest` and `FLOOR`, sorted by picture and tag; each (picture, tag) once.
 
     `tag_sets` (n,) are all visible tags of the pictures of `seen`, rare ones included. The issue is the one that says most:
     contradictory where a rule is broken, inconsistent where near-duplicates or nearly all close pictures disagree, else missing
-    or incorrect. Those with a confidence below `told_from` come without their evidence and a sentence, which `with_evidence` adds.
+    or incorrect. Unless they are to be `told`, those that break no rule come without their evidence and a sentence, which
+    `with_evidence` adds.
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
     listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
     out = [one for one in apart if one.confidence >= lowest]
     done = {(one.row, one.tag) for one in apart}
-    for some in evidence.blocks(len(listed), 50_000):
-        made = _of_cells(seen, listed[some], error[listed[some]], broken, told_from)
+    for some in evidence.blocks(len(listed), AT_ONCE):
+        made = _of_cells(seen, listed[some], error[listed[some]], broken, told)
         out += [one for one in made if (one.row, one.tag) not in done] if done else made
     out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
     return sorted(_with_consequences(out, seen), key=lambda one: (one.row, one.tag))
@@ -264,12 +267,12 @@ def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestio
     column = {tag: place for place, tag in enumerate(seen.tags)}
     bare = [at for at, one in enumerate(found) if not one.why]
     place = Places(seen)
-    places = [place[found[at].row, column[found[at].tag]] for at in bare]
+    places = np.array([place[found[at].row, column[found[at].tag]] for at in bare], dtype=np.int64)
     out = list(found)
-    where = np.array(places, dtype=np.int64)
-    for at, numbers in zip(bare, _numbers(seen, where, _sides(seen, where))):
-        one = out[at]
-        out[at] = replace(one, evidence=numbers | one.evidence, why=_why(one.kind, numbers, None))
+    for some in evidence.blocks(len(bare), AT_ONCE):
+        for at, numbers in zip(bare[some], _numbers(seen, places[some], _sides(seen, places[some]))):
+            one = out[at]
+            out[at] = replace(one, evidence=numbers | one.evidence, why=_why(one.kind, numbers, None))
     return out
 
 
@@ -546,14 +549,14 @@ def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, col
 
 
 def _of_cells(
-    seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken], told_from: float
+    seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken], every: bool
 ) -> list[Suggestion]:
-    """The suggestions for the cells at `places` (k,), by the `error` (k,) of each; with their evidence from `told_from` on, and where
-    a rule is broken.
+    """The suggestions for the cells at `places` (k,), by the `error` (k,) of each; with their evidence where `every` one is to have it,
+    and where a rule is broken.
     """
     written, sides = seen.cells.given[places], _sides(seen, places)
     against = written & np.isin(places, [*broken])
-    told = against | (error >= told_from)
+    told = against | every
     numbers = iter(_numbers(seen, places[told], sides[told]))
     issue = np.where(against, 3, np.where(_disagrees(written, sides), 2, written))  # their places in `ISSUES`
     of = (places, seen.cells.row[places], seen.cells.column[places], written, issue, error, told)
@@ -565,7 +568,7 @@ def _of_cells(
             proof = mine if rule is None else mine | {"rule": rule.rule, "against": rule.against}
             out.append(Suggestion(*what, proof, _why(what[2], mine, rule)))
         else:
-            out.append(Suggestion(*what))
+            out.append(Suggestion(*what, BARE))
     return out
 
 
