@@ -8,18 +8,21 @@ The column of objects is `{"keys": {name: column}, "some": {name: [1 or 0 a reco
 from __future__ import annotations
 
 import re
-from itertools import compress, islice
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain, compress, islice
 from typing import Any
 
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"(\d+)")
 BLANK = "\0"
+ABSENT = object()
 PARTS = re.compile(f"{BLANK}|[^{BLANK}]+")
 FEWER = 4  # times as few texts without their numbers as with them
 MOST = 1 << 20  # values of a column
 LONGEST = 64 << 20  # characters of the texts of one
 
 
-def columns(values: list[Any]) -> Any:
+def columns(values: Sequence[Any]) -> Any:
     """The column of some values.
 
     >>> columns([{"a": [1, 2]}, {"a": [], "b": 0.5}])
@@ -27,22 +30,33 @@ def columns(values: list[Any]) -> Any:
     """
     kinds = set(map(type, values))
     if kinds == {dict}:
-        names = dict.fromkeys(name for one in values for name in one)
-        there = {name: [int(name in one) for one in values] for name in names}
-        keys = {name: columns([one[name] for one in values if name in one]) for name in names}
-        return {"keys": keys, "some": {name: which for name, which in there.items() if not all(which)}}
+        return _of_records(values)
     if kinds == {list}:
-        return {"lengths": list(map(len, values)), "of": columns([part for one in values for part in one])}
-    return _texts(values) if kinds == {str} else values
+        return {"lengths": list(map(len, values)), "of": columns(list(chain.from_iterable(values)))}
+    return _texts(values) if kinds == {str} else list(values)
 
 
-def _texts(values: list[str]) -> Any:
-    bare = [NUMBER.sub(BLANK, one) for one in values]
-    place = {text: number for number, text in enumerate(dict.fromkeys(bare))}
-    if len(place) * FEWER > len(set(values)) or any(BLANK in one for one in values):
-        return values
-    numbers = [number for one in values for number in NUMBER.findall(one)]
-    return {"texts": list(place), "which": [place[one] for one in bare], "numbers": numbers}
+def _of_records(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Each record is looked at once, all of its keys together: they lie far apart in memory."""
+    count = Counter(chain.from_iterable(values))
+    none = dict.fromkeys(count, ABSENT)
+    keys, some = dict[str, Any](), dict[str, list[int]]()
+    for name, column in zip(none, zip(*((none | one).values() for one in values))):
+        if count[name] < len(values):
+            some[name] = [int(one is not ABSENT) for one in column]
+            column = tuple(one for one in column if one is not ABSENT)
+        keys[name] = columns(column)
+    return {"keys": keys, "some": some}
+
+
+def _texts(values: Sequence[str]) -> Any:
+    parts = {one: NUMBER.split(one) for one in dict.fromkeys(values)}
+    bare = {one: BLANK.join(some[::2]) for one, some in parts.items()}
+    place = {text: number for number, text in enumerate(dict.fromkeys(bare.values()))}
+    if len(place) * FEWER > len(parts) or any(BLANK in one for one in parts):
+        return list(values)
+    numbers = [number for one in values for number in parts[one][1::2]]
+    return {"texts": list(place), "which": [place[bare[one]] for one in values], "numbers": numbers}
 
 
 def values(column: Any, count: int) -> list[Any]:
