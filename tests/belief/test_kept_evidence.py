@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pytest
 
+import find_mistagged_images
 from tagcheck import data_folder, dataset
 from tagcheck.belief import kept_evidence, of_library
 from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store
+from tagcheck.review import Ask, Key, Review, report_import
 
 MANY = 200
 
@@ -28,10 +33,15 @@ def large(tmp_path, monkeypatch) -> DataFolder:
     return made
 
 
-def tagged(folder: DataFolder, n: int, odd: int = -1) -> None:
+def tagged(folder: DataFolder, n: int, bare: Collection[int] = (), deleted: Collection[int] = ()) -> None:
+    """All pictures but `bare` ones have a tag; those that are `deleted` have lost it by their owner's hand."""
     kinds = np.random.default_rng(0).integers(2, size=MANY + 2)
-    tags = [["hat" if kind else "sword", *(["odd"] if row == odd else [])] for row, kind in enumerate(kinds)]
-    records = [{"hash": f"{row:064x}", "existing_all_tags": tags[row]} for row in range(n)]
+    tags = ["hat" if kind else "sword" for kind in kinds]
+    records: list[dict[str, Any]] = [{"hash": f"{row:064x}", "existing_all_tags": [tags[row]]} for row in range(n)]
+    for row in bare:
+        records[row]["existing_all_tags"] = []
+    for row in deleted:
+        records[row] |= {"existing_all_tags": [], "deleted_tags": [tags[row]]}
     data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
 
 
@@ -49,6 +59,33 @@ def test_only_what_has_changed_is_weighed_again(large):
     assert weighed(large, anew=True).work.why == "it was asked for"
     (large.root / "tag_rules.json").write_text('{"never": ["sword"]}')
     assert "your own rules" in weighed(large).work.why
+
+
+def listed(folder: DataFolder) -> tuple[dict[tuple[int, str], dict[str, Any]], dict[str, Any]]:
+    """The missing tags of a report, each with its row, and the summary."""
+    assert find_mistagged_images.main(["--data-dir", str(folder.root), "--min-confidence", "0.02"]) == 0
+    report = data_folder.load(folder.require(MISTAGGED), MISTAGGED)
+    rows = [(int(entry["hash"], 16), one) for entry in report["errors"] for one in entry["tags"]]
+    return {(row, one["tag"]): one for row, one in rows if one["kind"] == "missing"}, report["summary"]
+
+
+def test_what_was_decided_since_a_run_in_full_shows(large):
+    bare = range(40)
+    tagged(large, MANY, bare)
+    first, summary = listed(large)
+    assert summary["weighed"]["why"] == "no run is kept"
+    sure = sorted((cell for cell, one in first.items() if one["confidence"] > 0.5), key=lambda cell: cell[0])
+    gone, *ignored, left = sure
+    assert len(ignored) > 20 and left[0] >= 30
+    tagged(large, MANY, bare, deleted=[gone[0]])
+    with Review(large.review) as review:
+        report_import.sync(review, large)
+        review.decide([Ask(Key(f"{row:064x}", tag, "add"), 0) for row, tag in ignored], "ignored")
+    again, summary = listed(large)
+    assert summary["weighed"]["since"] and summary["weighed"]["anew"] < MANY / 20
+    assert not {gone, *ignored} & again.keys()
+    assert summary["left_out"]["deleted_before"] == 1 and summary["left_out"]["ignored_before"] == len(ignored)
+    assert again[left]["confidence"] < first[left]["confidence"] - 0.05
 
 
 def test_a_file_that_cannot_be_read_costs_a_run_in_full(large):
