@@ -72,3 +72,15 @@ def test_a_pair_that_never_meets_speaks_where_both_are_common():
     made, _ = context.learn(linear_probes.moments(matrix, given, folds), folds, given, 0.1, related)
     scores = made.scores(matrix, np.arange(n))
     assert scores[first, 1].mean() < 0.1 and scores[~first, 1].mean() > 0.8
+
+
+def test_of_many_tags_what_is_left_between_them_is_made_a_part_at_a_time_and_is_the_same(monkeypatch):
+    matrix, given = library()
+    folds, tags = np.arange(len(matrix)) % 3, sparse.csr_matrix(given)
+    related = learn_relations(tags, [str(tag) for tag in range(given.shape[1])])
+    sums, made = linear_probes.moments(matrix, tags, folds), []
+    for held, at_once in ((1000, 128), (0, 7)):
+        monkeypatch.setattr(context, "HELD_WHOLE", held)
+        monkeypatch.setattr(context, "TAGS_AT_ONCE", at_once)
+        made.append(context.learn(sums, folds, tags, 0.1, related, 20)[0].scores(matrix, np.arange(len(matrix))))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-5)
