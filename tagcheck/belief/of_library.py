@@ -476,6 +476,8 @@ def heed(
             if issue in ISSUES
         ]
     )
+    if not learned:
+        return found
     for kind in sorted(learned.offsets):
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags takes into account {of:,} of your decisions ({right:,} agreed)")
@@ -486,9 +488,8 @@ def heed(
             proof = one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
             one = replace(one, confidence=after, evidence=proof)
         out.append(one)
-    if learned:
-        said = (f"{sum(one.confidence >= low for one in some):,}" for low in EFFECT_AT for some in (found, out))
-        notes.append(
-            f"by your decisions the suggestions of {EFFECT_AT[0]} or more went from {next(said)} to {next(said)}, those of {EFFECT_AT[1]} or more from {next(said)} to {next(said)}"
-        )
+    said = (f"{sum(one.confidence >= low for one in some):,}" for low in EFFECT_AT for some in (found, out))
+    notes.append(
+        f"by your decisions the suggestions of {EFFECT_AT[0]} or more went from {next(said)} to {next(said)}, those of {EFFECT_AT[1]} or more from {next(said)} to {next(said)}"
+    )
     return out

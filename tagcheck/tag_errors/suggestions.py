@@ -266,8 +266,8 @@ def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestio
     """
     column = {tag: place for place, tag in enumerate(seen.tags)}
     bare = [at for at, one in enumerate(found) if not one.why]
-    place = Places(seen)
-    places = np.array([place[found[at].row, column[found[at].tag]] for at in bare], dtype=np.int64)
+    cells = np.array([(found[at].row, column[found[at].tag]) for at in bare], dtype=np.int64).reshape(-1, 2)
+    places = Places(seen).of(*cells.T)
     out = list(found)
     for some in evidence.blocks(len(bare), AT_ONCE):
         for at, numbers in zip(bare[some], _numbers(seen, places[some], _sides(seen, places[some]))):
@@ -427,6 +427,15 @@ class Places:
     def __init__(self, seen: Examined) -> None:
         self._keys = seen.cells.row.astype(np.int64) * len(seen.tags) + seen.cells.column
         self._tags = len(seen.tags)
+
+    def of(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The places (k,) of the cells `rows` and `columns` (k,)."""
+        keys = rows.astype(np.int64) * self._tags + columns
+        places = np.searchsorted(self._keys, keys)
+        lost = np.flatnonzero(self._keys[np.minimum(places, len(self._keys) - 1)] != keys) if len(self._keys) else keys
+        if len(lost):
+            raise KeyError(int(lost[0]))
+        return places
 
     def get(self, row: int, column: int) -> int | None:
         """The place, or None for a cell that was not looked at."""
