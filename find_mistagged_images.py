@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in pictures.notes:
         if "your decisions" in note:
             script.say(note)
-    path = data_folder.save(folder, MISTAGGED, report)
+    with memory.uncollected():
+        path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], data.share(len(pictures.matrix)), path))
     return 0
 

@@ -114,20 +114,22 @@ def _around(then: Surroundings, now: Now, now_of: np.ndarray) -> Surroundings:
         rows = np.arange(n)[some]
         near = unit_rows(now.matrix[some] - mean) @ theirs.T
         near[rows[:, None] == fresh] = -np.inf
-        _offer(indices, cosine, rows, fresh, near)
-        old = ~now.fresh[rows]
-        _offer(indices, cosine, fresh, rows[old], near[old].T)
+        one, other = np.nonzero(near > cosine[rows].min(axis=1)[:, None])
+        _offer(indices, cosine, rows[one], fresh[other], near[one, other])
+        near[now.fresh[rows]] = -np.inf
+        one, other = np.nonzero(near > cosine[fresh].min(axis=1))
+        _offer(indices, cosine, fresh[other], rows[one], near[one, other])
     return evidence.with_twins(indices, cosine, then.recall, now.copies, then.threshold)
 
 
-def _offer(indices: np.ndarray, cosine: np.ndarray, rows: np.ndarray, others: np.ndarray, near: np.ndarray) -> None:
-    """Let `others` take the places of farther neighbours of `rows`; `near` (rows, others) how near they are."""
-    better = np.flatnonzero((near > cosine[rows].min(axis=1)[:, None]).any(axis=1))
-    all_near = np.hstack([cosine[rows[better]], near[better]])
-    order = np.argpartition(-all_near, np.arange(cosine.shape[1]), axis=1)[:, : cosine.shape[1]]
-    all_rows = np.hstack([indices[rows[better]], np.broadcast_to(others, (len(better), len(others)))])
-    indices[rows[better]] = np.take_along_axis(all_rows, order, axis=1)
-    cosine[rows[better]] = np.take_along_axis(all_near, order, axis=1)
+def _offer(indices: np.ndarray, cosine: np.ndarray, mine: np.ndarray, others: np.ndarray, near: np.ndarray) -> None:
+    """Let `others` (p,) take the places of farther neighbours of the rows `mine` (p,), to which they are as `near` (p,) as that."""
+    rows, k = np.unique(mine), cosine.shape[1]
+    of = np.concatenate([np.repeat(rows, k), mine])
+    all_near, all_rows = np.append(cosine[rows], near), np.append(indices[rows], others)
+    order = np.lexsort((-all_near, of))
+    nearest = order[np.searchsorted(of[order], rows)[:, None] + np.arange(k)]
+    indices[rows], cosine[rows] = all_rows[nearest], all_near[nearest]
 
 
 def _touched(found: evidence.Evidence, around: Surroundings, now: Now, now_of: np.ndarray) -> np.ndarray:

@@ -630,15 +630,18 @@ def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion
     missing = float(seen.verdict.error[forgotten].mean()) if forgotten.sum() >= 20 else 0.5
     incorrect = float(seen.verdict.error[added].mean()) if added.sum() >= 20 else 0.5
     out = []
-    for row in np.flatnonzero(np.diff(seen.around.twins.indptr)).tolist():
-        others = [tag_sets[other] for other in seen.around.twins[row].indices]
-        for tag in sorted(frozenset().union(*others, tag_sets[row]) - at):
+    rare, twins = TagSets.of(tag_sets).without(at), seen.around.twins
+    has = np.zeros(len(rare), dtype=np.float32)
+    has[rare.rows_with(rare.names)] = 1
+    for row in np.flatnonzero((np.diff(twins.indptr) > 0) & ((has > 0) | (twins @ has > 0))).tolist():
+        mine, others = rare[row], [rare[other] for other in twins.indices[twins.indptr[row] : twins.indptr[row + 1]]]
+        for tag in sorted(frozenset().union(*others, mine)):
             with_it = sum(tag in other for other in others)
             proof = {"twins": len(others), "twins_with": with_it}
             have = "has" if with_it == 1 else "have"
             said = f"{with_it} of {len(others)} near-duplicates {have} it, and it is too rare to tell more."
-            if tag in tag_sets[row] and not with_it:
-                out.append(Suggestion(int(row), tag, INCORRECT, INCONSISTENT_TAGS, incorrect, proof, said))
-            elif tag not in tag_sets[row] and 2 * with_it >= len(others):
-                out.append(Suggestion(int(row), tag, MISSING, INCONSISTENT_TAGS, missing, proof, said))
+            if tag in mine and not with_it:
+                out.append(Suggestion(row, tag, INCORRECT, INCONSISTENT_TAGS, incorrect, proof, said))
+            elif tag not in mine and 2 * with_it >= len(others):
+                out.append(Suggestion(row, tag, MISSING, INCONSISTENT_TAGS, missing, proof, said))
     return out
