@@ -435,7 +435,7 @@ class Places:
         lost = np.flatnonzero(self._keys[np.minimum(places, len(self._keys) - 1)] != keys) if len(self._keys) else keys
         if len(lost):
             raise KeyError(int(lost[0]))
-        return places
+        return np.asarray(places)
 
     def get(self, row: int, column: int) -> int | None:
         """The place, or None for a cell that was not looked at."""
