@@ -226,7 +226,7 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
             "remove the shard and run advanced_joytag_processing.py again"
         )
     written = [of_hash[hash] for hash in embedded.hashes]
-    return Pictures(embedded, written, [tuple(tags.in_namespace(one, namespace)) for one in written])
+    return Pictures(embedded, written, [*map(tuple, map(tags.InNamespaces(namespace), written))])
 
 
 def told_beside(pictures: Pictures, namespace: str) -> tuple[sparse.csr_matrix, list[str]]:

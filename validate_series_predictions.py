@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import data_folder, dataset, files, script, tags
+from tagcheck import data_folder, dataset, files, memory, script, tags
 from tagcheck import findings as of_tags
 from tagcheck.belief import Believed, believed
 from tagcheck.data_folder import DataFolder
@@ -156,6 +156,7 @@ def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reaso
     return 0
 
 
+@memory.uncollected()
 def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: str) -> tuple[list[Judged], Age]:
     """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
 
@@ -172,10 +173,11 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
     trained = datetime.strptime(card["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
     series, judged, seen = {row["series"] for row in card["series"]}, list[Judged](), list[str]()
+    of_namespace = tags.InNamespaces(namespace)
 
     def add(row: dict[str, Any]) -> None:
         record = left.pop(row["hash"])
-        own = frozenset(tags.in_namespace(record.tags, namespace))
+        own = frozenset(of_namespace(record.tags))
         age.retagged += own != frozenset(row.get("tags", ()))
         # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
         unlearned = row.get("not_learned")

@@ -68,6 +68,24 @@ def in_namespace(tags: Iterable[str], wanted: str) -> list[str]:
     return sorted(tag for tag in tags if namespace(tag) == wanted)
 
 
+class InNamespaces(dict[str, bool]):
+    """`in_namespace` of many pictures and one namespace or more: a tag is looked at once, however many pictures have it.
+
+    >>> InNamespaces("series", "person")(["hat", "series:b", "person:a"])
+    ['person:a', 'series:b']
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __missing__(self, tag: str) -> bool:
+        self[tag] = found = namespace(tag) in self.names
+        return found
+
+    def __call__(self, owned: Iterable[str]) -> list[str]:
+        return sorted(filter(self.__getitem__, owned))
+
+
 def from_booru(name: str) -> str:
     """A booru's tag name in Hydrus' spelling: underscores become spaces, except in kaomoji.
 

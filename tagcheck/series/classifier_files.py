@@ -162,10 +162,10 @@ def work_folder(folder: DataFolder, namespace: str) -> Path:
 
 def fingerprint(model: str | None, rows: Iterable[tuple[str, Collection[str]]]) -> str:
     """SHA-256 over the embedding model and every picture's hash and tags of the namespace: the data that was learned from."""
-    digest = hashlib.sha256(f"{model}\n".encode())
-    for hash, tags in sorted((hash, sorted(tags)) for hash, tags in rows):
-        digest.update(json.dumps([hash, tags], ensure_ascii=False).encode("utf-8"))
-    return digest.hexdigest()
+    told = sorted((hash, tuple(sorted(tags))) for hash, tags in rows)
+    written = {tags: json.dumps(tags, ensure_ascii=False) for tags in {tags for _, tags in told}}
+    text = "".join(f'["{hash}", {written[tags]}]' for hash, tags in told)
+    return hashlib.sha256(f"{model}\n{text}".encode()).hexdigest()
 
 
 def rows(
