@@ -219,12 +219,6 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
         raise MissingInput(
             f"No embeddings found: none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
         )
-    wrong = np.flatnonzero(~np.isfinite(embedded.matrix).all(axis=1))
-    if len(wrong):
-        raise BadFile(
-            f"the embedding of {embedded.hashes[wrong[0]]} in {folder.embeddings} holds numbers that are not finite: "
-            "remove the shard and run advanced_joytag_processing.py again"
-        )
     written = [of_hash[hash] for hash in embedded.hashes]
     return Pictures(embedded, written, [*map(tuple, map(tags.InNamespaces(namespace), written))])
 

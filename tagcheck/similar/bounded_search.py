@@ -23,17 +23,19 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache
+from math import sqrt
 from time import perf_counter
 
 import numpy as np
 import torch
 
 from tagcheck.similar.bounds_in_c import CLUSTER_AXES, PART, SPARE, Scanner, kernel
-from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Heads, Progress, Scratch, UnitRows
+from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Heads, Progress, Scratch, Short, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
 FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found
 SAMPLE = 10_000
+SHORT, SHORT_SAMPLE = 64, 2_000  # axes of `short_form`, and the rows that they are told by
 AT_ONCE = 4
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
@@ -78,7 +80,7 @@ class PrunedSearch:
         heads = _project(
             rows, axes, pool, lambda share: progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED)))
         )
-        defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
+        defect = _defects(rows, axes)
         self.order, firsts = cluster_order(heads[:, 1 : 1 + CLUSTER_AXES], random, pool)
         cut = Heads(heads, self.order, rows.scale > 0, defect)
         self.bounds: Scanner | _TorchBounds = (
@@ -94,6 +96,16 @@ class PrunedSearch:
         """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
         i, j = self.order[i], self.order[j]
         return self.rows.pairs_above(self.low, i, j)
+
+
+def short_form(rows: UnitRows, low: float, pool: Executor) -> Short:
+    """The rows cut after `SHORT` axes, each with what bounds the rest, for products of at least `low`."""
+    random = torch.Generator().manual_seed(0)
+    axes = principal_axes(rows, _some(len(rows), SHORT_SAMPLE, random), SHORT, random, pool)
+    heads = _project(rows, axes, pool, lambda share: None)
+    cut = Heads(heads, torch.arange(len(rows)), rows.scale > 0, _defects(rows, axes))
+    margin = 6 * (SHORT + 6) * UNIT_ROUNDOFF + 4 * cut.defect + SPARE
+    return Short(torch.cat([heads, cut.rests(heads)[:, None]], dim=1), low - margin)
 
 
 class _TorchBounds:
@@ -306,10 +318,11 @@ def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor, progress: Progr
     return heads
 
 
-def _defect(axes: torch.Tensor) -> float:
-    """How far the columns of `axes` are from orthonormal: the Frobenius norm of axes.T @ axes - 1."""
+def _defects(rows: UnitRows, axes: torch.Tensor) -> float:
+    """How far the columns of `axes` are from orthonormal (the Frobenius norm of axes.T @ axes - 1), and the coordinates from exact."""
     wide = axes.double()
-    return float((wide.T @ wide - torch.eye(wide.shape[1], dtype=torch.float64)).norm())
+    defect = float((wide.T @ wide - torch.eye(wide.shape[1], dtype=torch.float64)).norm())
+    return defect + (rows.width + 8) * UNIT_ROUNDOFF * sqrt(axes.shape[1])
 
 
 def _rounded_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tagcheck.errors import UsageError
 from tagcheck.similar import gpu_search
-from tagcheck.similar.bounded_search import PrunedSearch
+from tagcheck.similar.bounded_search import FEWEST_ROWS, SHORT, PrunedSearch, short_form
 from tagcheck.similar.gpu_search import DeviceSearch
 from tagcheck.similar.unit_rows import (
     BLOCK,
@@ -114,7 +114,9 @@ def with_fresh(
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
         decide.count = len(known)
-        search = PlainSearch(rows, threshold - rows.slack, fresh)
+        many = len(rows) >= FEWEST_ROWS and min(len(fresh), rows.width) >= 2 * SHORT
+        low = threshold - rows.slack
+        search = PlainSearch(rows, low, fresh, short_form(rows, low, pool) if many else None)
         found = list(over_strips(search, decide, pool, progress or (lambda share: None)))
     return _sorted_pairs([(known.i, known.j, known.cosine), *found])
 

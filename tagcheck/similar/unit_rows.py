@@ -227,14 +227,23 @@ class Scratch(threading.local):
         return torch.mm(left, right.T, out=buffer[:size].view(len(left), len(right)))
 
 
+@dataclass(frozen=True)
+class Short:
+    """Coordinates `rows` (n, k) of unit rows whose products are at least `low` wherever those of the whole rows are as high as is asked."""
+
+    rows: torch.Tensor
+    low: float
+
+
 class PlainSearch:
     """Pairs of unit rows by their full float32 product: the plain way, and the best one for a few thousand rows.
 
-    With `fresh` (sorted, int64) only pairs with a row among these, which are compared with all rows.
+    With `fresh` (sorted, int64) only pairs with a row among these, which are compared with all rows; where there is a `short` form,
+    with those that it leaves.
     """
 
-    def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray | None = None) -> None:
-        self.rows, self.low, self.scratch, self.every = rows, low, Scratch(), fresh is None
+    def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray | None = None, short: Short | None = None) -> None:
+        self.rows, self.low, self.scratch, self.every, self.short = rows, low, Scratch(), fresh is None, short
         self.places = np.arange(len(rows)) if fresh is None else fresh
         self.asked = np.zeros(len(rows), dtype=bool)
         self.asked[self.places] = True
@@ -246,12 +255,15 @@ class PlainSearch:
         return (self._tile(some, other) for other in range(first, len(self.rows), TILE))
 
     def _tile(self, some: np.ndarray, other: int) -> Candidates | None:
-        left, right = self.rows.take(torch.from_numpy(some)), self.rows.take(slice(other, other + TILE))
-        product = self.scratch.product(left, right)
+        here, others = torch.from_numpy(some), torch.arange(other, min(other + TILE, len(self.rows)))
+        if self.short is not None:
+            bound = self.scratch.product(self.short.rows[here], self.short.rows[others])
+            others = others[bound.amax(0) >= self.short.low]
+        product = self.scratch.product(self.rows.take(here), self.rows.take(others))
         if not product.numel() or float(product.max()) < self.low:
             return None
         row, column = (product >= self.low).nonzero(as_tuple=True)
-        one, two = some[row.numpy()], column.numpy() + other
+        one, two = some[row.numpy()], others[column].numpy()
         once = (one < two) | ~self.asked[two]  # two rows that are asked for meet twice, and each meets itself
         low, high = np.minimum(one, two)[once], np.maximum(one, two)[once]
         return low, high, product[row, column].numpy()[once]

@@ -64,3 +64,20 @@ def test_too_many_pairs_are_refused_as_without_what_was_kept(tmp_path):
     kept_pairs.near_pairs(tmp_path, some(every, np.arange(N - 100)), THRESHOLD)
     with pytest.raises(pairs.TooManyPairs, match="more than 50 pairs"):
         kept_pairs.near_pairs(tmp_path, every, THRESHOLD, limit=50)
+
+
+@pytest.mark.parametrize("spread", (0.3, 3.0))
+def test_a_few_hundred_new_rows_among_thousands_have_the_pairs_that_all_comparisons_find(spread):
+    """The short form of rows rules out most of them where they lie in clusters (.3), and hardly any where they lie anywhere (3)."""
+    rng = np.random.default_rng(0)
+    rows = (
+        rng.normal(size=(12, 160))[rng.integers(12, size=6000)] + spread * rng.normal(size=(6000, 160)) / 4 + 0.5
+    ).astype(np.float32)
+    copied = rng.permutation(6000)[:300]
+    rows[copied] = rows[(copied + 1) % 6000] + rng.normal(size=(300, 160)).astype(np.float32) * 0.05
+    rows[7] = 0
+    every, fresh = pairs.near_pairs(rows, 0.95, "torch"), np.sort(np.append(rng.permutation(6000)[:400], 7))
+    known = every.part(~(np.isin(every.i, fresh) | np.isin(every.j, fresh)))
+    found = pairs.with_fresh(rows, 0.95, known, np.unique(fresh))
+    assert len(known) < len(every) and found.i.tolist() == every.i.tolist() and found.j.tolist() == every.j.tolist()
+    assert np.allclose(found.cosine, every.cosine, atol=1e-6)
