@@ -19,8 +19,8 @@ from tagcheck.errors import MissingInput, ToolError
 PROJECT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 4  # of one part: what ends so many workers ends every worker
 Work = Callable[[Any, int], Any]  # (part, how often it was begun before) -> its result
-# (what makes in a worker what is called for the number of each part, how many parts) -> the parts' results, in their order
-Share = Callable[[Callable[[], Callable[[int], Any]], int], Iterator[Any]]
+# (what makes in a worker what is called for each part, the parts) -> the parts' results, in their order
+Share = Callable[[Callable[[], Callable[[Any], Any]], Sequence[Any]], Iterator[Any]]
 
 
 class WorkersLost(ToolError):
@@ -40,23 +40,25 @@ def over_parts(
     the work itself raises.
     """
     with _connected(address) as ray:
-        yield from _done(ray, make, parts, _room(ray, workers, len(parts)))
+        yield from (result for _, result in _done(ray, make, parts, _room(ray, workers, len(parts))))
 
 
-def here(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
+def here(make: Callable[[], Callable[[Any], Any]], parts: Sequence[Any]) -> Iterator[Any]:
     """The results of the parts, done one after the other in this process."""
-    return map(make(), range(parts))
+    return map(make(), parts)
 
 
 @contextmanager
 def shared(address: str | None = None, workers: int | None = None) -> Iterator[Share]:
-    """As `here`, by the workers of a Ray cluster (`over_parts`), for several rounds of parts."""
+    """As `here`, by the workers of a Ray cluster (`over_parts`), for several rounds of parts. A part is asked for when a worker is free
+    for it, and sent to that worker alone.
+    """
     with _connected(address) as ray:
 
-        def share(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
+        def share(make: Callable[[], Callable[[Any], Any]], parts: Sequence[Any]) -> Iterator[Any]:
             waiting: dict[int, Any] = {}
-            done = _done(ray, partial(_numbered, make), range(parts), _room(ray, workers, parts))
-            for number in range(parts):
+            done = _done(ray, partial(_whichever, make), parts, _room(ray, workers, len(parts)))
+            for number in range(len(parts)):
                 while number not in waiting:
                     waiting.__setitem__(*next(done))
                 yield waiting.pop(number)
@@ -64,9 +66,9 @@ def shared(address: str | None = None, workers: int | None = None) -> Iterator[S
         yield share
 
 
-def _numbered(make: Callable[[], Callable[[int], Any]]) -> Work:
+def _whichever(make: Callable[[], Callable[[Any], Any]]) -> Work:
     work = make()
-    return lambda part, begun: (part, work(part))
+    return lambda part, begun: work(part)
 
 
 @contextmanager
@@ -89,7 +91,8 @@ def _room(ray: Any, workers: int | None, parts: int) -> int:
     return min(workers or max(1, int(ray.cluster_resources().get("CPU", 1))), parts)
 
 
-def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int) -> Iterator[Any]:
+# (number of each part, its result), in the order in which they are done
+def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
     class Worker:
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
@@ -132,7 +135,7 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
                 continue
             if part is not None:
                 finished += 1
-                yield result
+                yield part, result
             if left:
                 part = left.popleft()
                 begun[part] += 1

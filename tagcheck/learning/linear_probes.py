@@ -20,6 +20,7 @@ from scipy import linalg, special
 from tagcheck.cluster import Share, here
 
 BLOCK = 4096  # rows held in memory at a time
+PART = 65_536  # rows whose sums are made by one process
 CENTRED_ON = 20_000  # rows of which the middle is taken away before sums are made, for the sake of float32
 
 
@@ -114,46 +115,79 @@ class Rows(Protocol):
         """Some rows, (m, d) floats."""
 
 
-def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK, share: Share = here) -> FoldedMoments:
-    """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass; each fold is a
-    part for `share`. Rows of fold -1 count for nothing.
+class Made(Rows, Protocol):
+    """Rows that are made, of which some can be handed on unmade."""
 
-    Memory beyond the result: `block` rows of both. Products are taken in float32 a block at a time
-    and summed in float64.
+    def part(self, rows: slice) -> Made:
+        """Some rows alone."""
+
+
+def moments(
+    matrix: np.ndarray | Made, targets: Any, folds: np.ndarray, block: int = BLOCK, share: Share = here
+) -> FoldedMoments:
+    """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass. Rows of fold -1 count
+    for nothing.
+
+    Each `PART` rows are a part for `share`, which needs these rows alone; the sums of the parts are added up in their order, so that
+    they are the same to the bit wherever they were made. Memory beyond the result: as much again, and `block` rows of both. Products
+    are taken in float32 a block at a time and summed in float64.
     """
     folds = np.asarray(folds)
     number = int(folds.max()) + 1
     centre = np.asarray(matrix[:: max(1, len(folds) // CENTRED_ON)]).mean(axis=0, dtype=np.float64)
-    parts = list(share(partial(_FoldSums, matrix, targets, folds, centre, block), number))
-    sum_x, sum_y, gram, cross = (np.stack(sums) for sums in zip(*parts))
-    return FoldedMoments(
-        np.bincount(folds[folds >= 0], minlength=number).astype(np.float64), sum_x, sum_y, gram, cross, centre
-    )
+    total: list[np.ndarray] = []
+    for sums in share(partial(_PartSums, number, centre, block), _Parts(matrix, targets, folds)):
+        for whole, own in zip(total, sums):
+            whole += own
+        total = total or [np.require(one, requirements="W") for one in sums]  # a cluster's are read-only
+    count = np.bincount(folds[folds >= 0], minlength=number).astype(np.float64)
+    sum_x, sum_y, gram, cross = total
+    return FoldedMoments(count, sum_x, sum_y, gram, cross, centre)
 
 
 @dataclass(frozen=True)
-class _FoldSums:
-    """Called for a fold: its `sum_x`, `sum_y`, `gram` and `cross` (`FoldedMoments`)."""
+class _Parts(Sequence[Any]):
+    """Each `PART` rows of all, cut off when they are asked for: (matrix, targets, folds)."""
 
-    matrix: Rows
+    matrix: np.ndarray | Made
     targets: Any
     folds: np.ndarray
+
+    def __len__(self) -> int:
+        return -(-len(self.folds) // PART)
+
+    def __getitem__(self, number: Any) -> tuple[np.ndarray | Made, Any, np.ndarray]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = slice(number * PART, min((number + 1) * PART, len(self.folds)))
+        some = self.matrix[rows] if isinstance(self.matrix, np.ndarray) else self.matrix.part(rows)
+        return some, self.targets[rows], self.folds[rows]
+
+
+@dataclass(frozen=True)
+class _PartSums:
+    """Called for a part: its `sum_x`, `sum_y`, `gram` and `cross` (`FoldedMoments`)."""
+
+    number: int
     centre: np.ndarray
     block: int
 
-    def __call__(self, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        d, t = self.matrix.shape[1], self.targets.shape[1]
-        sum_x, sum_y, gram, cross = np.zeros(d), np.zeros(t), np.zeros((d, d)), np.zeros((d, t))
-        members = np.flatnonzero(self.folds == fold)
-        for start in range(0, len(members), self.block):
-            rows = members[start : start + self.block]
-            x = np.asarray(self.matrix[rows], dtype=np.float32) - self.centre.astype(np.float32)
-            y = self.targets[rows]
-            sum_x += x.sum(axis=0, dtype=np.float64)
-            sum_y += np.asarray(y.sum(axis=0, dtype=np.float64)).ravel()
-            gram += x.T @ x
-            cross += (y.T @ x).T  # of a sparse `y` its few entries alone cost
-        return sum_x, sum_y, gram, cross
+    def __call__(self, part: tuple[np.ndarray | Made, Any, np.ndarray]) -> tuple[np.ndarray, ...]:
+        matrix, targets, folds = part
+        d, t = matrix.shape[1], targets.shape[1]
+        sums = tuple(np.zeros((self.number, *shape)) for shape in ((d,), (t,), (d, d), (d, t)))
+        for fold in range(self.number):
+            sum_x, sum_y, gram, cross = (one[fold] for one in sums)
+            members = np.flatnonzero(folds == fold)
+            for start in range(0, len(members), self.block):
+                rows = members[start : start + self.block]
+                x = np.asarray(matrix[rows], dtype=np.float32) - self.centre.astype(np.float32)
+                y = targets[rows]
+                sum_x += x.sum(axis=0, dtype=np.float64)
+                sum_y += np.asarray(y.sum(axis=0, dtype=np.float64)).ravel()
+                gram += x.T @ x
+                cross += (y.T @ x).T  # of a sparse `y` its few entries alone cost
+        return sums
 
 
 def fit_ridge(

@@ -196,7 +196,7 @@ def collect(
     seed = int(rng.integers(2**62))
     if rows is None and most > held:
         sieve = _Sieve.of(found, _CellsOf(found, [_some_rows(found, rng)], cut, background / CUT_CELLS, seed), held)
-    return _joined(found, cut, share(partial(_CellsOf, found, blocks, cut, keep, seed, sieve), len(blocks)))
+    return _joined(found, cut, share(partial(_CellsOf, found, blocks, cut, keep, seed, sieve), range(len(blocks))))
 
 
 def _joined(found: Evidence, cut: float, made: Iterator[tuple[tuple[np.ndarray, ...], tuple[int, int]]]) -> Cells:

@@ -584,6 +584,10 @@ class Waves:
     def shape(self) -> tuple[int, ...]:
         return len(self.matrix), len(self.phase)
 
+    def part(self, rows: slice) -> Waves:
+        """Those of some rows alone."""
+        return replace(self, matrix=self.matrix[rows])
+
     def __getitem__(self, rows: Any) -> np.ndarray:
         waves = (self.matrix[rows] - self.mean) @ self.vectors @ self.frequency
         waves += self.phase

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
 
+from tagcheck import cluster
 from tagcheck.learning import linear_probes
 
 
@@ -79,3 +82,39 @@ def test_average_precision_counts_what_is_not_listed_as_never_found():
     assert linear_probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1]) == pytest.approx((1 + 2 / 3) / 2)
     assert linear_probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1], total=4) == pytest.approx((1 + 2 / 3) / 4)
     assert np.isnan(linear_probes.average_precision([0.9], [0]))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_a_part_needs_its_own_rows_alone_and_the_sums_are_those_of_all(form, monkeypatch):
+    rng = np.random.default_rng(5)
+    matrix, given, folds = (
+        rng.normal(size=(50, 4)).astype(np.float32),
+        rng.random((50, 3)) < 0.3,
+        rng.integers(-1, 3, 50),
+    )
+    whole = linear_probes.moments(matrix, form(given.astype(np.float32)), folds)
+    monkeypatch.setattr(linear_probes, "PART", 20)
+    seen = []
+
+    def elsewhere(
+        make, parts
+    ):  # as by another process: what is sent is copied, and what comes back cannot be written to
+        for part in parts:
+            seen.append([one.shape[0] for one in part])
+            sums = pickle.loads(pickle.dumps(make))()(pickle.loads(pickle.dumps(part)))
+            yield tuple(np.frombuffer(one.tobytes()).reshape(one.shape) for one in sums)
+
+    here, there = (
+        linear_probes.moments(matrix, form(given.astype(np.float32)), folds, share=one)
+        for one in (cluster.here, elsewhere)
+    )
+    assert seen == [[20, 20, 20], [20, 20, 20], [10, 10, 10]]
+    x = matrix - here.centre.astype(np.float32)
+    for fold in range(3):
+        mine = folds == fold
+        assert here.count[fold] == mine.sum() and np.array_equal(here.sum_y[fold], given[mine].sum(axis=0))
+        assert np.allclose(here.gram[fold], x[mine].T @ x[mine], atol=1e-5)
+        assert np.allclose(here.cross[fold], x[mine].T @ given[mine], atol=1e-5)
+        assert np.allclose(here.gram[fold], whole.gram[fold], atol=1e-5)
+    for name in ("sum_x", "sum_y", "gram", "cross"):
+        assert np.array_equal(getattr(here, name), getattr(there, name))

@@ -12,7 +12,9 @@ import pytest
 from scipy import sparse
 
 from tagcheck import cluster
+from tagcheck.learning import linear_probes
 from tagcheck.tag_errors import suggestions
+from tagcheck.tag_errors.evidence import Waves
 from tagcheck.tag_errors.suggestions import Asked
 
 ray = pytest.importorskip("ray")
@@ -33,6 +35,7 @@ def library(n: int = 400, tags: int = 30) -> tuple[np.ndarray, sparse.csr_matrix
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_cells_are_those_of_one_machine(workers, monkeypatch):
+    monkeypatch.setattr(linear_probes, "PART", 150)
     alone = suggestions.examine(Asked(*library()))
     with cluster.shared(workers=workers) as share:
         shared = suggestions.examine(Asked(*library()), share=share)
@@ -40,6 +43,17 @@ def test_the_cells_are_those_of_one_machine(workers, monkeypatch):
         assert np.array_equal(getattr(alone.cells, name), getattr(shared.cells, name))
     assert np.allclose(alone.cells.features, shared.cells.features, atol=1e-4)
     assert np.allclose(alone.verdict.error, shared.verdict.error, atol=1e-3)
+
+
+def test_the_sums_are_those_of_one_machine_to_the_bit(monkeypatch):
+    monkeypatch.setattr(linear_probes, "PART", 90)
+    matrix, given, _ = library()
+    folds, waves = np.arange(len(matrix)) % 5, Waves.over(matrix, 64)
+    with cluster.shared(workers=2) as share:
+        for rows in (matrix, waves):
+            alone, shared = (linear_probes.moments(rows, given, folds, share=one) for one in (cluster.here, share))
+            for name in ("sum_x", "sum_y", "gram", "cross"):
+                assert np.array_equal(getattr(alone, name), getattr(shared, name)), name
 
 
 def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
@@ -60,7 +74,7 @@ def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
         lost = threading.Thread(target=lose, args=(nodes, other, tmp_path))
         lost.start()
         with cluster.shared(nodes.address) as share:
-            assert list(share(make, 12)) == [part**2 for part in range(12)]
+            assert list(share(make, range(12))) == [part**2 for part in range(12)]
         lost.join()
         assert other not in nodes.list_all_nodes()
         begun = [path.name.split("-") for path in tmp_path.iterdir()]  # (process, part)
