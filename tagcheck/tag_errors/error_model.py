@@ -337,13 +337,15 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: n
     truth, of_space = belongs, np.ones(int(spaces.max()) + 1)
     for turn in range(1, ROUNDS + 1):
         miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space, by_hand)
+        del truth  # here and below: a column of a million pictures is 200 MB
         truth, shown = _truth(belongs, miss, some, floor * frequency, kappa * frequency)
+        del belongs
         beta = _regressed(of_sample, shown[sample], weight, beta)
         linear = design.linear(beta, cells.features, taught)
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
         bend = _bend(_along(lines, linear[sample], some.column[sample]), shown[sample], weight)
         belongs = _on_lines(lines, linear, some, bend)
-        del linear  # here and below: a column of a million pictures is 200 MB
+        del linear
         of_space = _space_rates(belongs, some, spaces, miss_rate, by_hand)
         floor, often = _tag_rates(belongs, truth, shown, miss, often, kappa * frequency, some, spaces, of_space)
         del miss
@@ -353,6 +355,7 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: n
             share = frequency[some.column]
             kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
             del share
+        del shown
         floor = kappa * floor
     return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space, by_hand)
 
@@ -719,6 +722,7 @@ def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
             share[rest] = size[rest] * (FIT_CELLS - np.count_nonzero(~rest)) / size[rest].sum()
             share = np.minimum(share, 1.0)
         reached = np.cumsum(share) + 0.5
+        del size
         drawn = np.floor(reached) > np.floor(reached - share)
         places.append(kind[drawn])
         weights.append(cells.weight[kind[drawn]] / share[drawn])
@@ -736,7 +740,8 @@ def _teaching(cells: Cells, belongs: np.ndarray, sample: np.ndarray) -> tuple[np
     few = unlikely[:: max(1, len(unlikely) // FEW)]
     weight[few] *= len(unlikely) / max(len(few), 1)
     taught[few] = True
-    bare, places = replace(cells, weight=weight, features=cells.features[:, :0]), np.flatnonzero(taught)
+    bare = replace(cells, weight=weight, features=cells.features[:, :0])
+    places = np.flatnonzero(taught).astype(np.int32)
     return places, np.searchsorted(places, sample), bare.some(places)
 
 
@@ -761,7 +766,8 @@ class _Design:
         for rows in blocks(len(out), CHUNK):
             some = features[rows if places is None else places[rows]]
             out[rows] = scaled.astype(np.float32) @ np.stack(list(_bent(self.names, some)))
-        return out + float(coefficients[-1] - self.mean @ scaled)
+        out += float(coefficients[-1] - self.mean @ scaled)
+        return out
 
 
 def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
