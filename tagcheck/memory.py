@@ -30,6 +30,12 @@ def free() -> int:
     return min(system, int(allowed) - int(used)) if allowed.isdigit() and used.isdigit() else system
 
 
+def give_back() -> None:
+    """Let the system have what was freed in many pieces, which glibc keeps: where blocks were made one by one and joined, as much as they."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def multiplies_bfloat16(cpu: Any) -> bool:
     """Whether the processor multiplies bfloat16 by itself, and so quicker than float32; `cpu` is `torch.cpu`, which knows."""
     if hasattr(cpu, "get_capabilities"):

@@ -30,6 +30,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
+from tagcheck import memory as machine
 from tagcheck.cluster import Share, here
 from tagcheck.learning.logistic import logistic
 from tagcheck.tag_errors import evidence
@@ -216,6 +217,7 @@ def _joined(found: Evidence, cut: float, made: Iterator[tuple[tuple[np.ndarray, 
         place = start[part[0]] + np.arange(len(part[0])) - np.searchsorted(part[0], part[0])
         for whole, own in zip((row, column, features, given, kind), part):
             whole[place] = own
+    machine.give_back()
     return Cells(row, column, features, given, weight[kind], found.names, cut)
 
 
