@@ -158,7 +158,7 @@ def _believed(pictures: Pictures, seen: Examined | None, found: Sequence[Suggest
 def _nearest(around: Surroundings) -> np.ndarray:
     """The nearest pictures of each (n, k) int32; itself where there are fewer."""
     own = np.arange(len(around.indices), dtype=np.int32)[:, None]
-    return np.where(around.cosine > -1, around.indices.astype(np.int32), own)
+    return np.where(around.cosine > -1, around.indices, own)
 
 
 def _number(row: int, column: int, names: int, kind: str) -> int:

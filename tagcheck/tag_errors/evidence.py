@@ -181,9 +181,9 @@ class Votes:
     def of(cls, around: Surroundings) -> Votes:
         """Measured by the cosines of all pictures that are no near-duplicates."""
         found = around.cosine[around.labels[around.indices] != around.labels[:, None]].astype(np.float64)
-        return (
-            cls(around, float(np.quantile(found, 0.9)), float(found.std() + 1e-6)) if len(found) else cls(around, 0, 1)
-        )
+        if not len(found):
+            return cls(around, 0.0, 1.0)
+        return cls(around, float(np.quantile(found, 0.9)), float(found.std() + 1e-6))
 
     def __getitem__(self, rows: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
         """The votes csr (m, n) of some rows, and their total weight (m,), float32."""
