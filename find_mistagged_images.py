@@ -35,7 +35,7 @@ from tagcheck.tag_columns import TagSets
 from tagcheck.tag_errors import Examined, Rules, Suggestion, suggestions
 from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import Examples, nearest
-from tagcheck.tag_errors.suggestions import ISSUES, with_evidence
+from tagcheck.tag_errors.suggestions import ISSUES, Suggestions, with_evidence
 
 # Why a suggestion is left out, as the report says it.
 LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
@@ -67,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     pictures, seen, work = made.pictures, made.seen, made.work
     kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
-    listed = [one for one in kept if one.confidence >= args.min_confidence]
-    below = len(kept) - len(listed)
-    del made, kept  # of a million pictures a GB, and the cells, which the report needs no more, another
-    if seen is not None:
-        listed, seen = with_evidence(seen, listed), seen.without_cells()
+    sure = kept.where(kept.confidence >= args.min_confidence)
+    below = len(kept) - len(sure)
+    del made, kept  # of a million pictures .2 GB, and the cells, which the report needs no more, another
+    listed = list(sure) if seen is None else with_evidence(seen, sure)
+    seen = seen and seen.without_cells()
     report = make_report(data, pictures, seen, listed, below, dropped, args.min_confidence)
     report["summary"]["weighed"] = asdict(work)
     for note in pictures.notes:
@@ -91,7 +91,10 @@ def explained(made: Weighed, hash: str, tag: str) -> list[str]:
     if made.seen is None or row >= len(made.pictures.matrix):
         raise MissingInput(f"picture {hash} was not looked at: {'; '.join(made.pictures.notes)}")
     clean = tags.clean(tag)
-    mine = with_evidence(made.seen, [one for one in made.found if (one.row, one.tag) == (row, clean)])
+    at = [tag == clean for tag in made.found.names]
+    mine = with_evidence(
+        made.seen, made.found.where((made.found.row == row) & np.array(at, dtype=bool)[made.found.name])
+    )
     return explain(made.seen, row, clean) + [f"reported with {one.confidence:.1%}: {one.why}" for one in mine]
 
 
@@ -124,39 +127,43 @@ def judged(pictures: Pictures, seen: Examined | None) -> dict[str, Any]:
 
 
 def respect(
-    found: list[Suggestion],
+    found: Suggestions,
     pictures: Pictures,
     declared: Rules,
     noes: Noes,
     parents: Mapping[str, frozenset[str]] | None = None,
     lowest: float = 0.0,
-) -> tuple[list[Suggestion], Counter[str]]:
+) -> tuple[Suggestions, Counter[str]]:
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
     What a no covers (`tagcheck.refusals`) is not brought up again, be it a deletion or an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
     by itself, and need not be added where that other is suggested (with a confidence of at least `lowest`). Listed tags
     are never suggested.
     """
-    parents = parents or {}
-    never = {tag for tag in {one.tag for one in found} if declared.never_suggested(tag)}
-    kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
-    for one in found:
-        reason = noes.why_not(pictures.records[one.row], one.tag, one.kind == MISSING)
-        if reason:
-            dropped[LEFT_OUT[reason]] += 1
-        elif one.kind == MISSING and one.tag in never:
-            dropped["never_suggested"] += 1
-        else:
-            kept.append(one)
-    coming = {
-        (one.row, parent)
-        for one in kept
-        if one.kind == MISSING and one.confidence >= lowest
-        for parent in parents.get(one.tag, ())
-    }
-    alone = [one for one in kept if one.kind != MISSING or (one.row, one.tag) not in coming]
-    dropped["implied_by_others"] += len(kept) - len(alone)
-    return alone, dropped
+    parents, records, names = parents or {}, pictures.records, found.names
+    dropped = Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
+    kept = np.ones(len(found), dtype=bool)
+    never = np.array([declared.never_suggested(tag) for tag in names], dtype=bool)[found.name] & found.adds
+    muted = np.array([tag in noes.muted for tag in names], dtype=bool)[found.name]
+    refused = np.array([noes.concerned(one, adding=True) for one in records], dtype=bool)[found.row]
+    implied = np.array([noes.concerned(one, adding=False) for one in records], dtype=bool)[found.row]
+    for place in np.flatnonzero(muted | never | np.where(found.adds, refused, implied)).tolist():
+        one = found[place]
+        reason = noes.why_not(records[one.row], one.tag, one.kind == MISSING)
+        if reason or never[place]:
+            kept[place] = False
+            dropped[LEFT_OUT[reason] if reason else "never_suggested"] += 1
+    child = np.array([tag in parents for tag in names], dtype=bool)[found.name]
+    coming = [
+        found[place] for place in np.flatnonzero(kept & found.adds & child & (found.confidence >= lowest)).tolist()
+    ]
+    follow = {(one.row, parent) for one in coming for parent in parents[one.tag]}
+    rows = np.isin(found.row, [row for row, _ in follow])
+    for place in np.flatnonzero(kept & found.adds & rows).tolist():
+        if (int(found.row[place]), names[found.name[place]]) in follow:
+            kept[place] = False
+            dropped["implied_by_others"] += 1
+    return found.where(kept), dropped
 
 
 def learned_exclusions(seen: Examined) -> list[dict[str, Any]]:

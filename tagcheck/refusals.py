@@ -155,6 +155,16 @@ class Noes:
             return "ignored"
         return "implied" if tag in picture.implied_tags else None
 
+    def concerned(self, picture: Tagged, adding: bool) -> bool:
+        """Whether `why_not` may give another reason than "muted" for a tag of the picture."""
+        if adding:
+            return bool(picture.refused) or picture.hash in self.ignored
+        return bool(picture.implied_tags) or picture.hash in self._kept_on
+
+    @cached_property
+    def _kept_on(self) -> frozenset[str]:
+        return frozenset(hash for hash, _ in self.kept)
+
     def negatives(self, pictures: Iterable[Picture], asked: Iterable[str]) -> Iterator[tuple[int, str]]:
         """(place of the picture, tag) wherever one of the tags asked about is a no, and so does not belong."""
         bringing: dict[str, list[str]] = {}

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -23,25 +24,16 @@ from tagcheck.duplicates import kept_pairs, measuring
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed
-from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
+from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
 from tagcheck.tag_columns import TagSets, tag_columns
-from tagcheck.tag_errors import (
-    Examined,
-    Rules,
-    Suggestion,
-    owner_feedback,
-    renewal,
-    suggestions,
-    tag_rules,
-    tagger_vocabulary,
-)
+from tagcheck.tag_errors import Examined, Rules, owner_feedback, renewal, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.owner_feedback import Answer
-from tagcheck.tag_errors.suggestions import ISSUES, Asked
+from tagcheck.tag_errors.suggestions import ISSUES, Asked, Suggestions
 
 FILE, VERSION = "belief.npz", 3
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS)
@@ -75,7 +67,7 @@ class Believed:
         rows, columns = self._places
         if hash not in rows or tag not in columns:
             return None
-        number = _number(rows[hash], columns[tag], len(self.names), kind)
+        number = _number(rows[hash], columns[tag], len(self.names), KINDS.index(kind))
         place = int(np.searchsorted(self.cells, number))
         found = place < len(self.cells) and self.cells[place] == number
         return float(self.confidence[place]) if found else 0.0
@@ -87,7 +79,7 @@ class Weighed:
 
     pictures: Pictures
     seen: Examined | None
-    found: list[Suggestion]
+    found: Suggestions
     declared: Rules
     noes: Noes
     work: Work
@@ -143,14 +135,15 @@ def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory
     return _believed(made.pictures, made.seen, made.found)
 
 
-def _believed(pictures: Pictures, seen: Examined | None, found: Sequence[Suggestion]) -> Believed:
+def _believed(pictures: Pictures, seen: Examined | None, found: Suggestions) -> Believed:
     n = 0 if seen is None else len(pictures.matrix)
     names = [] if seen is None else seen.tags
-    column = {tag: place for place, tag in enumerate(names)}
-    listed = [one for one in found if one.row < n and one.tag in column]
-    cells = np.array([_number(one.row, column[one.tag], len(names), one.kind) for one in listed], dtype=np.int64)
+    place = {tag: at for at, tag in enumerate(names)}
+    column = np.array([place.get(tag, -1) for tag in found.names], dtype=np.int64)[found.name]
+    judged = (found.row < n) & (column >= 0)
+    cells = _number(found.row.astype(np.int64), column, len(names), (~found.adds).astype(np.int64))[judged]
     order = np.argsort(cells, kind="stable")
-    sure = np.array([one.confidence for one in listed], dtype=np.float32)
+    sure = found.confidence[judged].astype(np.float32)
     near = NOBODY if seen is None else _nearest(seen.around)
     return Believed([record.hash for record in pictures.records[:n]], list(names), cells[order], sure[order], near)
 
@@ -161,8 +154,9 @@ def _nearest(around: Surroundings) -> np.ndarray:
     return np.where(around.cosine > -1, around.indices, own)
 
 
-def _number(row: int, column: int, names: int, kind: str) -> int:
-    return (row * names + column) * len(KINDS) + KINDS.index(kind)
+def _number(row: Any, column: Any, names: int, kind: Any) -> Any:
+    """One number for a picture, one of `names` tags and the place in `KINDS`; each an int, or arrays (k,) int64."""
+    return (row * names + column) * len(KINDS) + kind
 
 
 def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
@@ -449,24 +443,22 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
     return out
 
 
-def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:
+def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> Suggestions:
     """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures. Most come without their
     evidence (`suggestions.with_evidence`).
     """
     n = len(pictures.matrix) if seen is not None else 0
-    found = suggestions.suggestions(seen, pictures.visible[:n], declared, told=False) if seen is not None else []
-    rest = suggestions.rule_suggestions(pictures.visible[n:], declared)
-    return found + [
-        Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest
-    ]
+    rest = Suggestions.of(suggestions.rule_suggestions(pictures.visible[n:], declared))
+    if seen is None:
+        return rest
+    found = suggestions.suggestions(seen, pictures.visible[:n], declared, told=False)
+    return Suggestions.joined([found, replace(rest, row=rest.row + n)]) if len(rest) else found
 
 
 EFFECT_AT = (0.5, 0.9)  # the confidences at which the effect of decisions is told
 
 
-def heed(
-    found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
-) -> list[Suggestion]:
+def heed(found: Suggestions, answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]) -> Suggestions:
     """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of them."""
     kinds = {"add": MISSING, "remove": INCORRECT}
     learned = owner_feedback.learn(
@@ -481,15 +473,14 @@ def heed(
     for kind in sorted(learned.offsets):
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags takes into account {of:,} of your decisions ({right:,} agreed)")
-    out: list[Suggestion] = []
-    for one in found:
-        after = learned(one.kind, one.issue, one.tag, one.confidence)
-        if after != one.confidence:
-            proof = one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
-            one = replace(one, confidence=after, evidence=proof)
-        out.append(one)
-    said = (f"{sum(one.confidence >= low for one in some):,}" for low in EFFECT_AT for some in (found, out))
+    after = found.confidence.copy()
+    of_tag = (found.name.astype(np.int64) * len(ISSUES) + found.issue) * len(KINDS) + ~found.adds
+    order = np.argsort(of_tag, kind="stable")
+    for alike in np.split(order, np.flatnonzero(np.diff(of_tag[order])) + 1) if len(order) else ():
+        one = found[alike[0]]
+        after[alike] = learned(one.kind, one.issue, one.tag, after[alike])
+    said = (f"{(some >= low).sum():,}" for low in EFFECT_AT for some in (found.confidence, after))
     notes.append(
         f"by your decisions the suggestions of {EFFECT_AT[0]} or more went from {next(said)} to {next(said)}, those of {EFFECT_AT[1]} or more from {next(said)} to {next(said)}"
     )
-    return out
+    return replace(found, confidence=after)

@@ -56,14 +56,15 @@ class Adjustment:
     def __bool__(self) -> bool:
         return bool(self.offsets)
 
-    def __call__(self, kind: str, issue: str, tag: str, confidence: float) -> float:
-        """The confidence, 0 to 1, after the owner's decisions; unchanged for a kind that has too few of them."""
+    def __call__(self, kind: str, issue: str, tag: str, confidence: np.ndarray) -> np.ndarray:
+        """Confidences, 0 to 1, after the owner's decisions; unchanged for a kind that has too few of them."""
         if kind not in self.offsets:
             return confidence
-        before = float(logit(np.array(confidence), NARROWEST))
+        before = logit(confidence, NARROWEST)
         after = before + self.offsets[kind] + self.slopes[kind] * (before - CENTRE)
         after += self.issues.get((kind, issue), 0.0) + self.tags.get((kind, tag), 0.0)
-        return float(expit(np.array(after)))
+        moved: np.ndarray = expit(after)
+        return moved
 
 
 def learn(decided: Sequence[Answer]) -> Adjustment:

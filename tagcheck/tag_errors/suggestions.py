@@ -8,7 +8,7 @@ explains the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress
@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from tagcheck.cluster import Share, here
-from tagcheck.findings import INCORRECT, MISSING
+from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.linear_probes import logit
 from tagcheck.memory import uncollected
@@ -69,6 +69,82 @@ class Suggestion:
     confidence: float
     evidence: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+
+
+COLUMNS = ("row", "name", "adds", "issue", "confidence", "before")
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestions(Sequence[Suggestion]):
+    """k suggestions in columns, sorted by picture and tag: of a million pictures there are seven million, which as objects take a GB.
+
+    `row` (k,) int32 and `confidence` (k,) float64 as in `Suggestion`; `name` (k,) int32 the tag's place among the sorted `names`; `adds`
+    (k,) bool whether the kind is "missing"; `issue` (k,) int8 the place in `ISSUES`; `told` the evidence and the sentence, by place, of
+    those that have them; `before` (k,) float64 the confidence before the owner's decisions were heeded.
+    """
+
+    names: Sequence[str]
+    row: np.ndarray
+    name: np.ndarray
+    adds: np.ndarray
+    issue: np.ndarray
+    confidence: np.ndarray
+    before: np.ndarray
+    told: Mapping[int, tuple[dict[str, Any], str]]
+
+    @classmethod
+    def of(cls, found: Sequence[Suggestion]) -> Suggestions:
+        """The same suggestions, sorted."""
+        names = sorted({one.tag for one in found})
+        place = {tag: at for at, tag in enumerate(names)}
+        found = sorted(found, key=lambda one: (one.row, one.tag))
+        sure = np.array([one.confidence for one in found], dtype=np.float64)
+        return cls(
+            names,
+            np.array([one.row for one in found], dtype=np.int32),
+            np.array([place[one.tag] for one in found], dtype=np.int32),
+            np.array([one.kind == MISSING for one in found], dtype=bool),
+            np.array([ISSUES.index(one.issue) for one in found], dtype=np.int8),
+            sure,
+            sure,
+            {at: (one.evidence, one.why) for at, one in enumerate(found) if one.evidence or one.why},
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Suggestions]) -> Suggestions:
+        """All suggestions of the parts, sorted."""
+        spoken = {id(one.names): one.names for one in parts}
+        names = sorted({tag for some in spoken.values() for tag in some})
+        place = {tag: at for at, tag in enumerate(names)}
+        now = {which: np.array([place[tag] for tag in some], dtype=np.int32) for which, some in spoken.items()}
+        held = {column: np.concatenate([getattr(one, column) for one in parts]) for column in COLUMNS}
+        held["name"] = np.concatenate([now[id(one.names)][one.name] for one in parts])
+        order = np.lexsort((held["name"], held["row"]))
+        at, told = np.argsort(order), dict[int, tuple[dict[str, Any], str]]()
+        for one in parts:
+            told |= {int(at[place]): mine for place, mine in one.told.items()}
+            at = at[len(one) :]
+        return cls(names=names, **{column: some[order] for column, some in held.items()}, told=told)
+
+    def where(self, which: np.ndarray) -> Suggestions:
+        """Those of which `which` (k,) is true."""
+        at = np.cumsum(which) - 1
+        told = {int(at[place]): mine for place, mine in self.told.items() if which[place]}
+        return replace(self, **{column: getattr(self, column)[which] for column in COLUMNS}, told=told)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        proof, why = self.told.get(place, (BARE, ""))
+        sure, before = float(self.confidence[place]), float(self.before[place])
+        if sure != before:
+            proof = proof | {BEFORE_VERDICTS: round(before, 4)}
+        kind, issue = MISSING if self.adds[place] else INCORRECT, ISSUES[self.issue[place]]
+        return Suggestion(int(self.row[place]), self.names[self.name[place]], kind, issue, sure, proof, why)
 
 
 @dataclass(frozen=True)
@@ -241,7 +317,7 @@ def suggestions(
     declared: Rules = Rules(),
     lowest: float = FLOOR,
     told: bool = True,
-) -> list[Suggestion]:
+) -> Suggestions:
     """Every suggestion with a confidence (0 to 1) of at least `lowest` and `FLOOR`, sorted by picture and tag; each (picture, tag) once.
 
     `tag_sets` (n,) are all visible tags of the pictures of `seen`, rare ones included. The issue is the one that says most:
@@ -250,24 +326,27 @@ def suggestions(
     `with_evidence` adds.
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
-    listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
-    out = [one for one in apart if one.confidence >= lowest]
     done = {(one.row, one.tag) for one in apart}
-    for some in evidence.blocks(len(listed), AT_ONCE):
-        made = _of_cells(seen, listed[some], error[listed[some]], broken, told)
-        out += [one for one in made if (one.row, one.tag) not in done] if done else made
-    out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
-    return sorted(_with_consequences(out, seen), key=lambda one: (one.row, one.tag))
+    apart += [one for one in _rare(seen, tag_sets) if (one.row, one.tag) not in done]
+    apart = [one for one in apart if one.confidence >= lowest]
+    places = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
+    if done:
+        column = {tag: at for at, tag in enumerate(seen.tags)}
+        taken = [row * len(seen.tags) + column[tag] for row, tag in done if tag in column]
+        cells = seen.cells.row[places].astype(np.int64) * len(seen.tags) + seen.cells.column[places]
+        places = places[~np.isin(cells, taken)]
+    parts = [_of_cells(seen, places[some], error, broken, told) for some in evidence.blocks(len(places), AT_ONCE)]
+    return _with_consequences(Suggestions.joined([*parts, Suggestions.of(apart)]), seen)
 
 
-def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestion]:
+def with_evidence(seen: Examined, found: Suggestions) -> list[Suggestion]:
     """The same suggestions in the same order, each with its evidence and a sentence. KeyError for one without both that `seen` has no
     cell of.
     """
     column = {tag: place for place, tag in enumerate(seen.tags)}
-    bare = [at for at, one in enumerate(found) if not one.why]
-    cells = np.array([(found[at].row, column[found[at].tag]) for at in bare], dtype=np.int64).reshape(-1, 2)
-    places = Places(seen).of(*cells.T)
+    bare = [at for at in range(len(found)) if not found.told.get(at, ({}, ""))[1]]
+    columns = np.array([column.get(tag, -1) for tag in found.names], dtype=np.int64)
+    places = Places(seen).of(found.row[bare], columns[found.name[bare]])
     out = list(found)
     for some in evidence.blocks(len(bare), AT_ONCE):
         for at, numbers in zip(bare[some], _numbers(seen, places[some], _sides(seen, places[some]))):
@@ -276,26 +355,26 @@ def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestio
     return out
 
 
-def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggestion]:
+def _with_consequences(found: Suggestions, seen: Examined) -> Suggestions:
     """The same, where a picture is to lose a tag and others that came with it: the evidence of the first then names these as `brings`,
     theirs names it as `follows_from`. Only removals from a confidence of `LIKELY` on are taken together.
     """
     brings: dict[str, set[str]] = {}
     for child, parent in zip(seen.relations.child.tolist(), seen.relations.parent.tolist()):
         brings.setdefault(seen.tags[child], set()).add(seen.tags[parent])
-    removed: dict[int, set[str]] = {}
-    for one in found:
-        if one.kind == INCORRECT and one.confidence >= LIKELY:
-            removed.setdefault(one.row, set()).add(one.tag)
-    out = []
-    for one in found:
-        if one.kind == INCORRECT and one.confidence >= LIKELY and len(beside := removed[one.row]) > 1:
-            with_it = sorted(brings.get(one.tag, set()) & beside)
-            roots = sorted(tag for tag in beside if one.tag in brings.get(tag, ()))
-            told = ({"brings": with_it} if with_it else {}) | ({"follows_from": roots[0]} if roots else {})
-            one = replace(one, evidence=one.evidence | told) if told else one
-        out.append(one)
-    return out
+    removed: dict[int, dict[str, int]] = {}
+    for place in np.flatnonzero(~found.adds & (found.confidence >= LIKELY)).tolist():
+        removed.setdefault(int(found.row[place]), {})[found.names[found.name[place]]] = place
+    told = dict(found.told)
+    for beside in removed.values():
+        for tag, place in beside.items() if len(beside) > 1 else ():
+            with_it = sorted(brings.get(tag, set()) & beside.keys())
+            roots = sorted(root for root in beside if tag in brings.get(root, ()))
+            also = ({"brings": with_it} if with_it else {}) | ({"follows_from": roots[0]} if roots else {})
+            if also:
+                proof, why = told.get(place, (BARE, ""))
+                told[place] = proof | also, why
+    return replace(found, told=told)
 
 
 def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> list[Suggestion]:
@@ -559,26 +638,21 @@ def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, col
 
 def _of_cells(
     seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken], every: bool
-) -> list[Suggestion]:
-    """The suggestions for the cells at `places` (k,), by the `error` (k,) of each; with their evidence where `every` one is to have it,
+) -> Suggestions:
+    """The suggestions for the cells at `places` (k,), by the `error` (m,) of all cells; with their evidence where `every` one is to have it,
     and where a rule is broken.
     """
     written, sides = seen.cells.given[places], _sides(seen, places)
     against = written & np.isin(places, [*broken])
-    told = against | every
-    numbers = iter(_numbers(seen, places[told], sides[told]))
     issue = np.where(against, 3, np.where(_disagrees(written, sides), 2, written))  # their places in `ISSUES`
-    of = (places, seen.cells.row[places], seen.cells.column[places], written, issue, error, told)
-    out = []
-    for place, row, column, there, which, confidence, whole in zip(*(one.tolist() for one in of)):
-        what = row, seen.tags[column], INCORRECT if there else MISSING, ISSUES[which], confidence
-        if whole:
-            mine, rule = next(numbers), broken[place] if which == 3 else None
-            proof = mine if rule is None else mine | {"rule": rule.rule, "against": rule.against}
-            out.append(Suggestion(*what, proof, _why(what[2], mine, rule)))
-        else:
-            out.append(Suggestion(*what, BARE))
-    return out
+    told, which = {}, np.flatnonzero(against | every)
+    for at, mine in zip(which.tolist(), _numbers(seen, places[which], sides[which])):
+        rule = broken[places[at]] if against[at] else None
+        proof = mine if rule is None else mine | {"rule": rule.rule, "against": rule.against}
+        told[at] = proof, _why(INCORRECT if written[at] else MISSING, mine, rule)
+    row, column = (one[places].astype(np.int32) for one in (seen.cells.row, seen.cells.column))
+    sure = error[places].astype(np.float64)
+    return Suggestions(seen.tags, row, column, ~written, issue.astype(np.int8), sure, sure, told)
 
 
 def _disagrees(written: np.ndarray, sides: np.ndarray) -> np.ndarray:

@@ -140,8 +140,8 @@ def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_pa
 
     def capes() -> list[suggestions.Suggestion]:
         made = of_library.weigh(folder, dataset.load(folder, None), ())
-        mine = [one for one in made.found if one.tag == "cape" and one.kind == MISSING and one.confidence > 0.5]
-        return suggestions.with_evidence(made.seen, mine)
+        mine = [one.tag == "cape" and one.kind == MISSING and one.confidence > 0.5 for one in made.found]
+        return suggestions.with_evidence(made.seen, made.found.where(np.array(mine)))
 
     assert not capes()
     with store.ShardWriter(DataFolder(tmp_path, "wd").embeddings, "other", "p") as writer:

@@ -21,7 +21,7 @@ from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import store as review_store
 from tagcheck.review.store import Ask, Key, Review
 from tagcheck.tag_errors import look_alikes, tag_rules
-from tagcheck.tag_errors.suggestions import Suggestion
+from tagcheck.tag_errors.suggestions import Suggestion, Suggestions
 from tagcheck.tag_errors.tag_rules import Rules
 
 SERIES = [f"series:show {k}" for k in range(4)]
@@ -337,7 +337,7 @@ def test_a_parent_is_not_suggested_beside_the_tag_that_brings_it():
         return [
             one.tag
             for one in find_mistagged_images.respect(
-                both, pictures, Rules(), Noes(Spellings()), {"sword": frozenset(["weapon"])}, lowest
+                Suggestions.of(both), pictures, Rules(), Noes(Spellings()), {"sword": frozenset(["weapon"])}, lowest
             )[0]
         ]
 
