@@ -1,9 +1,9 @@
 """Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
 
 A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "how", "packed"}`: `packed` is base 85
-(Python's `base64.b85encode`) of the bzip2 stream of a JSON list with an object of the further keys for each of `count` records; or, with
-`"whole": true`, with the records themselves. With "how" "columns" the list is written as columns (`tagcheck.columns`), with "bz2", in older
-files, as it is, and without "how", in still older ones, in a zlib stream. A line `{"list", "count",
+(Python's `base64.b85encode`) of an xz stream of the columns (`tagcheck.columns.packed`) of the further keys of each of `count` records; or,
+with `"whole": true`, of the records themselves. Older files have other ways: with "how" "columns" the columns are JSON alone in a bzip2
+stream, with "bz2" a list of objects is, and without "how" that in a zlib stream. A line `{"list", "count",
 "hashes_of"}` stands for the hashes of the records of another list, each once and sorted. An `id` that follows from
 the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
@@ -11,21 +11,27 @@ the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and
 import base64
 import bz2
 import itertools
-import json
+import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from tagcheck.columns import columns, values
+from tagcheck.columns import packed, unpacked, values
 from tagcheck.findings import own_id
 from tagcheck.json_files import parse
 
 FOLDED, ENTRIES = "folded", "errors"
-COLUMNS, BZIP2 = "columns", "bz2"  # how a line is packed
+XZ, COLUMNS, BZIP2 = "xz", "columns", "bz2"  # how a line is packed, the two last in older files
 LARGE = 5_000  # records of one list from which on they are folded
 TOGETHER = 4096  # records a line
-LEVEL = 1  # of bzip2: blocks of 100 kB suit columns, and take fewer bytes and half the time of larger ones
+NUMBERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 0, "lp": 1, "pb": 1}]  # most bytes are numbers of two
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
+STREAMS: dict[Any, Callable[[], Any]] = {
+    XZ: partial(lzma.LZMADecompressor, memlimit=LARGEST),
+    COLUMNS: bz2.BZ2Decompressor,
+    BZIP2: bz2.BZ2Decompressor,
+}
 
 
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -52,9 +58,8 @@ def _lines(name: str, keys: tuple[str, ...], records: Any, document: dict[str, A
         each = iter(records)
     while some := list(itertools.islice(each, TOGETHER)):
         rest = [_further(one, keys) for one in some] if keys else some
-        text = json.dumps(columns(rest), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        packed = base64.b85encode(bz2.compress(text.encode("utf-8", "backslashreplace"), LEVEL)).decode()
-        yield {"list": name, "count": len(some), "how": COLUMNS, "packed": packed} | ({} if keys else {"whole": True})
+        text = base64.b85encode(lzma.compress(packed(rest), filters=NUMBERS)).decode()
+        yield {"list": name, "count": len(some), "how": XZ, "packed": text} | ({} if keys else {"whole": True})
 
 
 def hashes_of(records: Iterable[Any]) -> list[str]:
@@ -99,7 +104,7 @@ def _rest(
     for place, line in enumerate(lines, 1):
         try:
             yield from _unpacked(line, again)
-        except (ValueError, OSError, zlib.error, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, OSError, lzma.LZMAError, zlib.error, LookupError, TypeError, AttributeError) as error:
             said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
             if unusable is None:
                 raise ValueError(said) from None
@@ -114,10 +119,12 @@ def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]
         found: Any = hashes_of(one for name, one in again() if name == line["hashes_of"])
     else:
         how = line.get("how")
-        stream = bz2.BZ2Decompressor() if how in (COLUMNS, BZIP2) else zlib.decompressobj()
+        stream = STREAMS[how]() if how in STREAMS else zlib.decompressobj()
         text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
         if not stream.eof:
             raise ValueError("it is cut off, or too large")
+        if how == XZ:
+            return unpacked(text, line["count"], parse)
         found = parse(text.decode())
         if how == COLUMNS:
             return values(found, line["count"])

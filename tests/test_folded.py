@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import bz2
 import json
+import lzma
 import zlib
 
 import pytest
@@ -45,13 +46,18 @@ def large(folder: DataFolder, monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def older(lines, pack):
-    """What such lines were before columns."""
-    for line in lines:
-        found = json.loads(bz2.decompress(base64.b85decode(line["packed"])))
-        if line["how"] == "columns":
-            found = columns.values(found, line["count"])
-        yield base64.b85encode(pack(json.dumps(found).encode())).decode()
+def as_lists(some):
+    """Columns as they were when their numbers stood in the JSON."""
+    return json.loads(
+        json.dumps(columns.columns(some), default=lambda one: hexed(one) if isinstance(one, bytes) else one.tolist())
+    )
+
+
+def hexed(hashes):
+    return [hashes[at : at + 32].hex() for at in range(0, len(hashes), 32)]
+
+
+OLDER = {"columns": (bz2.compress, as_lists), "bz2": (bz2.compress, list), None: (zlib.compress, list)}
 
 
 def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
@@ -60,13 +66,15 @@ def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     assert data_folder.head(large, MISTAGGED)["summary"] == {"errors_found": 700}
     plain = json.loads(large.read_text(encoding="utf-8"))
     assert plain["errors"] == [{key: one[key] for key in PLAIN["errors"] if key in one} for one in ERRORS]
-    text = base64.b85decode(next(one["packed"] for one in plain["folded"] if one["list"] == "errors"))
-    assert sum(json.loads(bz2.decompress(text))["some"]["id"]) == 128  # the others follow from the rest
-    # another layout of the same JSON, and packed as before columns and before bzip2
+    whole = [
+        columns.unpacked(lzma.decompress(base64.b85decode(one["packed"])), one["count"]) for one in plain["folded"][1:]
+    ]
+    assert ["id" in one for one in whole[1]] == [False, True] * 128  # the others follow from the rest
+    # another layout of the same JSON, and packed as before xz, before columns and before bzip2
     assert plain["folded"][0] == {"list": "near_pictures", "count": 700, "hashes_of": "errors"}
-    for how, pack in (("bz2", bz2.compress), (None, zlib.compress)):
-        for line, before in zip(plain["folded"][1:], older(plain["folded"][1:], pack)):
-            line |= {"how": how, "packed": before}
+    for how, (pack, laid) in OLDER.items():
+        for line, some in zip(plain["folded"][1:], whole, strict=True):
+            line |= {"how": how, "packed": base64.b85encode(pack(json.dumps(laid(some)).encode())).decode()}
         large.write_text(json.dumps(plain), encoding="utf-8")
         read = data_folder.load(large, MISTAGGED)
         assert read["errors"] == ERRORS and read["near_pictures"] == NEAR
