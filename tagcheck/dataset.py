@@ -6,9 +6,9 @@ It stands between `advanced_joytag_processing.py`, which writes it, and every st
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -39,11 +39,8 @@ class _Tags:
     def __get__(self, one: Any, owner: type | None = None) -> frozenset[str]:
         return frozenset() if one is None else frozenset(getattr(one, self.name))
 
-    def __set__(self, one: Any, tags: frozenset[str]) -> None:
-        object.__setattr__(one, self.name, tuple(tags))
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Record:
     """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md.
 
@@ -58,6 +55,25 @@ class Record:
     status: str = "ok"
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        hash: str,
+        tags: Iterable[str] = (),
+        deleted_tags: Iterable[str] = (),
+        implied_tags: Iterable[str] = (),
+        status: str = "ok",
+        raw: dict[str, Any] | None = None,
+        refused: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        put = object.__setattr__  # in half the time of what a dataclass makes
+        put(self, "hash", hash)
+        put(self, "_tags", tuple(tags))
+        put(self, "_deleted_tags", tuple(deleted_tags))
+        put(self, "_implied_tags", tuple(implied_tags))
+        put(self, "status", status)
+        put(self, "raw", {} if raw is None else raw)
+        put(self, "refused", refused)
 
 
 @dataclass(frozen=True)
@@ -164,16 +180,16 @@ def _read(path: Path, most: int | None) -> tuple[Dataset, Unusable]:
     """A dataset, and what of it could not be used."""
     unusable, document = Unusable(), dict[str, Any]()
     records: dict[str, Record] = {}
-    pairs, before, alike = list[Any](), None, dict[str, Any]()
+    pairs, before = list[Any](), None
     siblings, parents, spellings = _relations(path, None)
+    clean = _Clean().__getitem__
     for place, row in rows(path, document, unusable):
         if not place:
             pairs.append(row)
             continue
         if (found := document.get("tag_relations")) is not before:
             (siblings, parents, spellings), before = _relations(path, found), found
-        row |= {key: alike.setdefault(repr(row[key]), row[key]) for key in REPEATED if key in row}
-        record = record_of(row, spellings)
+        record = record_of(row, spellings, clean)
         if record.hash in records:
             unusable.note(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
         else:
@@ -199,7 +215,7 @@ def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tup
     `header` is filled with the other keys. A record without hash or tags is left out and noted; a value beside them that
     is not as docs/formats.md says is taken out of its record, and noted too.
     """
-    place, known = 0, _Known()
+    place, known, alike = 0, _Known(), dict[str, Any]()
     for name, row in data_folder.records(path, DATASET, header, unusable):
         if name != "results":
             yield 0, row
@@ -210,10 +226,9 @@ def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tup
         except Wrong as error:
             unusable.note(f"record {place} of 'results'{error}")
             continue
-        for key in BESIDE.keys() & row.keys():
-            if row[key] is not None and not BESIDE[key](row[key]):
-                del row[key]
-                unusable.note_value(f"{key!r} of record {place} of 'results'")
+        for key in _beside(row, alike):
+            del row[key]
+            unusable.note_value(f"{key!r} of record {place} of 'results'")
         yield place, row
 
 
@@ -298,9 +313,27 @@ def _check(row: Any, known: _Known) -> None:
         try:
             if not isinstance(value, list):
                 raise TypeError
-            row[key] = [known[tag] for tag in value]
+            row[key] = [*map(known.__getitem__, value)]
         except TypeError:
             raise Wrong(f": {key!r} is not a list of tags") from None
+
+
+def _beside(row: dict[str, Any], alike: dict[str, Any]) -> list[str]:
+    """The keys beside hash, status and tags whose values are not as they should be. Of `REPEATED` ones those that were right stand
+    in `alike`, as they are written, and take the place of the same in other rows.
+    """
+    wrong = []
+    for key, value in row.items():
+        if key not in BESIDE or value is None:
+            continue
+        written = repr(value) if key in REPEATED else ""
+        if written in alike:
+            row[key] = alike[written]
+        elif not BESIDE[key](value):
+            wrong.append(key)
+        elif written:
+            alike[written] = value
+    return wrong
 
 
 def _pages(value: Any) -> bool:
@@ -325,18 +358,25 @@ BESIDE: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
+def record_of(row: dict[str, Any], spellings: Spellings, clean: Callable[[str], str] = tags.clean) -> Record:
     """A row that `rows` gave as a record."""
-    shown, deleted, implied = map(_set, map(row.get, TAG_LISTS))
-    refused = spellings.refused(deleted, shown) if deleted else _NOTHING
+    shown, deleted, implied = (_cleaned(row.get(key), clean) for key in TAG_LISTS)
+    refused = spellings.refused(frozenset(deleted), frozenset(shown)) if deleted else _NOTHING
     beside = {key: value for key, value in row.items() if key not in TAG_LISTS}
     return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", beside, refused)
 
 
-def _set(found: list[str] | None) -> frozenset[str]:
-    return frozenset(filter(None, map(_clean, found))) if found else frozenset()
+def _cleaned(found: list[str] | None, clean: Callable[[str], str]) -> tuple[str, ...]:
+    if not found:
+        return ()
+    own = dict.fromkeys(map(clean, found))
+    own.pop("", None)
+    return tuple(own)
 
 
-@lru_cache(1 << 17)
-def _clean(tag: str) -> str:
-    return sys.intern(tags.clean(tag))
+class _Clean(dict[str, str]):
+    """Tags as they are cleaned, each worked out once."""
+
+    def __missing__(self, tag: str) -> str:
+        cleaned = self[tag] = sys.intern(tags.clean(tag))
+        return cleaned
