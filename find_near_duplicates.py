@@ -54,7 +54,7 @@ from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.similar import NotFinite, Pairs
 from tagcheck.similar import pairs as pair_search
-from tagcheck.tag_columns import tag_columns
+from tagcheck.tag_columns import TagSets
 
 THRESHOLD = 0.95
 LOWEST = 0.01
@@ -417,9 +417,10 @@ def weigh_tags(
     measured: Mapping[tuple[int, int], float] | None = None,
 ) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
-    names = sorted(visible({tag for record in records for tag in record.tags}))
+    tag_sets = TagSets.of(record.written for record in records)
+    names = sorted(visible(tag_sets.names))
     place = {tag: column for column, tag in enumerate(names)}
-    owned = tag_columns((record.tags for record in records), names or [""])
+    owned = tag_sets.columns(names or [""])
     pair, column, side = tags_to_share.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)

@@ -211,7 +211,7 @@ def outcome(
 
 def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     """The pictures to learn from. Raises `MissingInput` when there are no pictures, embeddings or tags."""
-    of_hash = {record.hash: record.tags for record in data.usable()}
+    of_hash = {record.hash: record.written for record in data.usable()}
     if not of_hash:
         raise MissingInput(f"{data.path} has no usable picture: run advanced_joytag_processing.py first")
     embedded = store.load(folder.embeddings, of_hash, model=data.model)

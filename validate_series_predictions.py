@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,8 +62,7 @@ MOST_SURE = 0.995  # no confidence goes beyond: the model of how tags go wrong i
 NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """One picture with a prediction: `own` its tags today, `known` those of them that could be judged.
 
     `probabilities` are out of fold, of the series that are worth listing; `unknown` that it is of none of the owner's. Of pictures
@@ -177,7 +176,7 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
 
     def add(row: dict[str, Any]) -> None:
         record = left.pop(row["hash"])
-        own = frozenset(of_namespace(record.tags))
+        own = frozenset(of_namespace(record.written))
         age.retagged += own != frozenset(row.get("tags", ()))
         # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
         unlearned = row.get("not_learned")
@@ -276,10 +275,11 @@ def findings(
     found: dict[str, list[dict[str, Any]]] = {MISSING: [], INCORRECT: []}
     cut = Counter[str]()
     for one in judged:
-        if one.unsure:
+        apart = (MISSING, one.known - one.predicted), (INCORRECT, one.predicted - one.own)
+        if one.unsure or not (apart[0][1] or apart[1][1]):
             continue
         wrong = {name: _wrong(one, name, support[name] / total, swapped) for name in one.own}
-        for kind, names in ((MISSING, one.known - one.predicted), (INCORRECT, one.predicted - one.own)):
+        for kind, names in apart:
             adding = kind == INCORRECT
             for name in sorted(names):
                 reason = noes.why_not(one.record, name, adding)

@@ -75,6 +75,11 @@ class Record:
         put(self, "raw", {} if raw is None else raw)
         put(self, "refused", refused)
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The `tags`, each once, without a set being made of them."""
+        return tuple(self._tags)  # type: ignore[attr-defined]  # `_Tags` keeps it
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -149,7 +154,8 @@ def hold(folder: DataFolder, given: str | Path | None = None, most: int | None =
     """
     path = folder.require(DATASET, given)
     _HELD.clear()
-    _HELD[_stamp(path, most)] = _read(path, most)
+    _HELD[_stamp(path, most)] = read = _read(path, most)
+    _ = read[0].pixels  # which all of them ask for
 
 
 def _stamp(path: Path, most: int | None) -> tuple[Any, ...]:

@@ -237,7 +237,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         notes.append(
             f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
         )
-    visible, hidden = TagSets.of(record.tags for record in records), frozenset(invisible)
+    visible, hidden = TagSets.of(record.written for record in records), frozenset(invisible)
     visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
     return Pictures(records, visible, loaded.matrix, loaded.model, notes)
 
