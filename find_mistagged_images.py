@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import cluster, data_folder, dataset, findings, folded, memory, script, tags
+from tagcheck import cluster, data_folder, dataset, folded, memory, script, tags
 from tagcheck.belief import Pictures, Weighed, weigh
 from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
@@ -32,10 +32,12 @@ from tagcheck.errors import MissingInput
 from tagcheck.findings import MISSING
 from tagcheck.refusals import Noes
 from tagcheck.tag_columns import TagSets
-from tagcheck.tag_errors import Examined, Rules, Suggestion, suggestions
+from tagcheck.tag_errors import Examined, Rules, suggestions
+from tagcheck.tag_errors.entries import Entries
 from tagcheck.tag_errors.explanation import explain
-from tagcheck.tag_errors.look_alikes import Examples, nearest
-from tagcheck.tag_errors.suggestions import ISSUES, Suggestions, with_evidence
+from tagcheck.tag_errors.look_alikes import FEW, nearest
+from tagcheck.tag_errors.suggestions import ISSUES, Suggestions
+from tagcheck.tag_errors.telling import with_evidence
 
 # Why a suggestion is left out, as the report says it.
 LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
@@ -70,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sure = kept.where(kept.confidence >= args.min_confidence)
     below = len(kept) - len(sure)
     del made, kept  # of a million pictures .2 GB, and the cells, which the report needs no more, another
-    listed = list(sure) if seen is None else with_evidence(seen, sure)
-    seen = seen and seen.without_cells()
-    report = make_report(data, pictures, seen, listed, below, dropped, args.min_confidence)
+    seen = seen and seen.only(sure)
+    report = make_report(data, pictures, seen, sure, below, dropped, args.min_confidence)
     report["summary"]["weighed"] = asdict(work)
     for note in pictures.notes:
         if "your decisions" in note:
@@ -184,28 +185,24 @@ def make_report(
     data: Dataset,
     pictures: Pictures,
     seen: Examined | None,
-    listed: list[Suggestion],
+    listed: Suggestions,
     below: int,
     dropped: Counter[str],
     lowest: float,
 ) -> dict[str, Any]:
     """The report's document: one entry a picture and issue, the surest first. `below` suggestions have less than the `lowest` confidence."""
-    together: dict[tuple[int, str], list[findings.TagFinding]] = {}
-    near = own_places(pictures, listed)
-    for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):
-        finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
-        together.setdefault((one.row, one.issue), []).append(finding)
-    errors = [findings.error(pictures.records[row].hash, issue, some) for (row, issue), some in together.items()]
-    errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
-    by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
+    shown, beside = look_alikes(pictures, seen, listed)
+    hashes = [record.hash for record in pictures.records]
+    errors = Entries(hashes, seen, listed, beside)
+    by_issue = dict(zip(ISSUES, np.bincount(listed.issue, minlength=len(ISSUES)).tolist()))
     summary = {
         "total_images_analyzed": len(pictures.records),
         **data.sampled(len(pictures.matrix)),
         "errors_found": len(errors),
-        **{issue: by_issue[issue] for issue in ISSUES},
+        **by_issue,
         "suggestions": len(listed),
-        "suggestions_to_add": by_kind["missing"],
-        "suggestions_to_remove": by_kind["incorrect"],
+        "suggestions_to_add": int(listed.adds.sum()),
+        "suggestions_to_remove": int((~listed.adds).sum()),
         "below_min_confidence": below,
         "left_out": dict(dropped),
         "judged": judged(pictures, seen),
@@ -216,37 +213,35 @@ def make_report(
         "settings": settings(seen, lowest),
         "summary": summary,
         "learned_exclusions": [] if seen is None else learned_exclusions(seen),
-        "near_pictures": [pictures.records[row].hash for row in near],
+        "near_pictures": [hashes[row] for row in shown],
         "errors": errors,
     }
 
 
-def own_places(pictures: Pictures, listed: Sequence[Suggestion]) -> dict[int, int]:
-    """Places in the list of similar pictures for the pictures of many suggestions themselves: then their hashes need not stand twice."""
-    if len({(one.row, one.issue) for one in listed}) < folded.LARGE:
-        return {}
-    rows = sorted({one.row for one in listed}, key=lambda row: pictures.records[row].hash)
-    return {row: place for place, row in enumerate(rows)}
-
-
 def look_alikes(
-    pictures: Pictures, seen: Examined | None, listed: Sequence[Suggestion], places: dict[int, int]
-) -> list[dict[str, list[int]]]:
-    """For each suggestion the nearest pictures that have the tag and those that lack it, for the page to show.
+    pictures: Pictures, seen: Examined | None, listed: Suggestions
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """(the rows of the pictures that are shown beside suggestions, by name the places among these of the nearest pictures that have the
+    tag of each suggestion and of those that lack it, (k, FEW), -1 for none).
 
-    Each picture has a place in the report's own list, given out in `places` by its row.
+    Where there are many suggestions, all of their own pictures come first: then their hashes need not stand in the report twice.
     """
     if seen is None:
-        return [{} for _ in listed]
+        return [], {}
     n = len(pictures.matrix)
-    asked = [(one.row, one.tag) for one in listed if one.row < n]
-    made = iter(nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n]))
-    out = []
-    for one in listed:
-        found = next(made) if one.row < n else Examples([], [])
-        named = {"near_with": found.having, "near_without": found.lacking}
-        out.append({key: [places.setdefault(row, len(places)) for row in rows] for key, rows in named.items() if rows})
-    return out
+    judged = listed.row < n
+    asked = [(int(listed.row[place]), listed.names[listed.name[place]]) for place in np.flatnonzero(judged)]
+    made = nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n])
+    both = np.full((len(listed), 2 * FEW), -1)
+    both[judged] = np.hstack([made.having, made.lacking])
+    entries = np.unique(listed.row.astype(np.int64) * len(ISSUES) + listed.issue)
+    own = np.unique(listed.row).tolist() if len(entries) >= folded.LARGE else []
+    rows, first = np.unique(both[both >= 0], return_index=True)
+    others = rows[np.argsort(first)]
+    shown = [*sorted(own, key=lambda row: pictures.records[row].hash), *others[~np.isin(others, own)].tolist()]
+    place = np.full(len(pictures.records) + 1, -1)
+    place[shown] = np.arange(len(shown))
+    return shown, {"near_with": place[both[:, :FEW]], "near_without": place[both[:, FEW:]]}
 
 
 def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:

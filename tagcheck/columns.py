@@ -33,19 +33,19 @@ DIGEST = 32  # bytes of a hash
 SCALES = {places: 10.0**places for places in range(7)}
 
 
-def packed(values: Sequence[Any]) -> bytes:
-    """The values as their column in JSON, a line's end, and the numbers and hashes of its lists.
+def packed(column: Any) -> bytes:
+    """A column as JSON, a line's end, and the numbers and hashes of its lists.
 
     In the JSON `{"at", "bytes", "low"}` stands for a list of whole numbers: where the first begins behind the line's end, the bytes of each
     (1, 2 or 4, the lowest first), and what is taken from all of them; with "places" they are decimal numbers times 10 to the power of that.
     `{"at", "bytes": 32}` stands for a list of hashes.
 
-    >>> packed([{"a": 0.5}, {"a": 2.25}])
+    >>> packed(columns([{"a": 0.5}, {"a": 2.25}]))
     b'{"keys":{"a":{"at":0,"bytes":1,"low":50,"places":2}},"some":{}}\\n\\x00\\xaf'
     """
     behind = bytearray()
     apart = partial(_apart, behind)
-    text = json.dumps(columns(values), default=apart, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(column, default=apart, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "backslashreplace") + b"\n" + behind
 
 
@@ -58,6 +58,8 @@ def _apart(behind: bytearray, some: Any) -> Any:
         behind += some
         return {"at": at, "bytes": DIGEST}
     found = np.asarray(some)
+    if not len(found):
+        return []
     for places, scale in [(None, 1)] if found.dtype.kind == "i" else SCALES.items():
         with np.errstate(over="ignore"):
             whole = np.rint(found * scale)
@@ -85,6 +87,23 @@ def columns(values: Sequence[Any]) -> Any:
         with suppress(OverflowError):
             return array("q" if kinds == {int} else "d", values)
     return _texts(values) if kinds == {str} else list(values)
+
+
+def put(record: dict[str, Any], name: str, column: Any, which: Any) -> None:
+    """Let those of a column's records of which `which` (n,) is true have the key `name` with the values of `column`; of a key that
+    others have already, both columns are NumPy's or Python's arrays.
+    """
+    if not which.any():
+        return
+    if name in record["keys"]:
+        before = record["some"].pop(name, which | True) > 0
+        both = before.astype(record["keys"][name].dtype)
+        both[before], both[which] = record["keys"][name], column
+        which = which | before
+        column = both[which]
+    record["keys"][name] = column
+    if not which.all():
+        record["some"][name] = which.astype(int)
 
 
 def _of_records(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -131,6 +150,8 @@ def values(column: Any, count: int, behind: bytes = b"") -> list[Any]:
         raise ValueError("it has too many values")
     if isinstance(column, list):
         found = column
+    elif not isinstance(column, dict):
+        found = column.tolist()
     elif "keys" in column:
         found = _records(column, count, behind)
     elif "lengths" in column:

@@ -15,9 +15,9 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from tagcheck.columns import packed, unpacked, values
+from tagcheck.columns import columns, packed, unpacked, values
 from tagcheck.findings import own_id
 from tagcheck.json_files import parse
 
@@ -34,32 +34,56 @@ STREAMS: dict[Any, Callable[[], Any]] = {
 }
 
 
+@runtime_checkable
+class Columned(Protocol):
+    """Records that are made as columns: what is folded need not be made one by one."""
+
+    def __len__(self) -> int: ...
+
+    def plain(self) -> list[dict[str, Any]]:
+        """All of them, with the keys alone that stay in them."""
+
+    def further(self, start: int, stop: int) -> Any:
+        """What else the records from `start` to `stop` say, as a column; an `id` that follows is no part of it."""
+
+
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """The document with its large lists folded. `plain`: the lists, each with the keys that stay in its records."""
     large = {name: keys for name, keys in plain.items() if len(document.get(name) or ()) >= LARGE}
     if not large:
         return document
-    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name], document)]
+    short = {name: _short(document[name], keys) for name, keys in large.items()}
+    own = hashes_of(short.get(ENTRIES) or document.get(ENTRIES) or ())
+    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name], own)]
     made: dict[str, Any] = {}
     for name, value in document.items():
         if name in large and FOLDED not in made:
             made[FOLDED] = lines
-        keys = large.get(name)
-        made[name] = value if keys is None else [{key: one[key] for key in keys if key in one} for one in value if keys]
+        made[name] = short.get(name, value)
     return made
 
 
-def _lines(name: str, keys: tuple[str, ...], records: Any, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    each = iter(records)
-    own = [] if keys else hashes_of(document.get(ENTRIES) or ())
-    if own and [*itertools.islice(each, len(own))] == own:
-        yield {"list": name, "count": len(own), "hashes_of": ENTRIES}
-    else:
-        each = iter(records)
-    while some := list(itertools.islice(each, TOGETHER)):
-        rest = [_further(one, keys) for one in some] if keys else some
-        text = base64.b85encode(lzma.compress(packed(rest), filters=NUMBERS)).decode()
-        yield {"list": name, "count": len(some), "how": XZ, "packed": text} | ({} if keys else {"whole": True})
+def _short(records: Any, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    if isinstance(records, Columned):
+        return records.plain()
+    return [{key: one[key] for key in keys if key in one} for one in records if keys]
+
+
+def _lines(name: str, keys: tuple[str, ...], records: Any, own: list[str]) -> Iterator[dict[str, Any]]:
+    """The lines of a list; one line stands for the hashes `own` where they come first in it."""
+    done = len(own) if not keys and own and [*itertools.islice(records, len(own))] == own else 0
+    if done:
+        yield {"list": name, "count": done, "hashes_of": ENTRIES}
+    for start in range(done, len(records), TOGETHER):
+        stop = min(start + TOGETHER, len(records))
+        text = base64.b85encode(lzma.compress(packed(_column(records, keys, start, stop)), filters=NUMBERS)).decode()
+        yield {"list": name, "count": stop - start, "how": XZ, "packed": text} | ({} if keys else {"whole": True})
+
+
+def _column(records: Any, keys: tuple[str, ...], start: int, stop: int) -> Any:
+    if isinstance(records, Columned):
+        return records.further(start, stop)
+    return columns([_further(one, keys) for one in records[start:stop]] if keys else records[start:stop])
 
 
 def hashes_of(records: Iterable[Any]) -> list[str]:

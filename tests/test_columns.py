@@ -28,7 +28,7 @@ ONE_KIND = [st.lists(one) for one in (ALIKE, WORDS, DECIMALS, HASHES, st.integer
 
 @given(st.one_of(st.lists(VALUES), *ONE_KIND))
 def test_all_values_come_back(some):
-    back = unpacked(packed(some), len(some))
+    back = unpacked(packed(columns(some)), len(some))
     assert back == some and as_text(back) == as_text(some)
 
 
@@ -38,20 +38,20 @@ def as_text(some):
 
 
 def test_numbers_and_hashes_stand_behind_the_text():
-    assert packed([3, 258, 3]).endswith(b'{"at":0,"bytes":1,"low":3}\n\0\xff\0')
-    assert packed([np.pi]) == b"[3.141592653589793]\n"
-    assert packed([-0.25, 655.11]) == b'{"at":0,"bytes":4,"low":-25,"places":2}\n' + bytes(4) + (65536).to_bytes(
-        4, "little"
-    )
-    assert packed([0.5, 2.0**60]) == b"[0.5,1.152921504606847e+18]\n"
-    assert packed(["ab" * 32]) == b'{"at":0,"bytes":32}\n' + b"\xab" * 32
+    assert packed(columns([3, 258, 3])).endswith(b'{"at":0,"bytes":1,"low":3}\n\0\xff\0')
+    assert packed(columns([np.pi])) == b"[3.141592653589793]\n"
+    assert packed(columns([-0.25, 655.11])) == b'{"at":0,"bytes":4,"low":-25,"places":2}\n' + bytes(4) + (
+        65536
+    ).to_bytes(4, "little")
+    assert packed(columns([0.5, 2.0**60])) == b"[0.5,1.152921504606847e+18]\n"
+    assert packed(columns(["ab" * 32])) == b'{"at":0,"bytes":32}\n' + b"\xab" * 32
 
 
 def test_texts_that_differ_in_numbers_are_one_text_and_numbers():
     said = [f"{a} of {a + 7} have it" for a in range(9)]
     column = columns(said)
     assert column["texts"] == ["\x00 of \x00 have it"] and column["numbers"].tolist()[:4] == [0, 7, 1, 8]
-    assert unpacked(packed(said), 9) == said
+    assert unpacked(packed(columns(said)), 9) == said
     before = column | {"which": [0] * 9, "numbers": list(map(str, column["numbers"]))}  # as older files have it
     assert values(before, 9) == said
 

@@ -445,13 +445,13 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
 
 def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> Suggestions:
     """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures. Most come without their
-    evidence (`suggestions.with_evidence`).
+    evidence (`tagcheck.tag_errors.telling`).
     """
     n = len(pictures.matrix) if seen is not None else 0
     rest = Suggestions.of(suggestions.rule_suggestions(pictures.visible[n:], declared))
     if seen is None:
         return rest
-    found = suggestions.suggestions(seen, pictures.visible[:n], declared, told=False)
+    found = suggestions.suggestions(seen, pictures.visible[:n], declared)
     return Suggestions.joined([found, replace(rest, row=rest.row + n)]) if len(rest) else found
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tagcheck.tag_errors.suggestions import Examined, Places, weighed
+from tagcheck.tag_errors.suggestions import Examined, Places
+from tagcheck.tag_errors.telling import weighed
 
 # What each kind of evidence is, in the order of the lines. Log-likelihood ratios: above 0 supports the tag.
 WORDS = {

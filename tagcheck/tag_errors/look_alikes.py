@@ -20,10 +20,10 @@ MOST_HOLDERS = 4_000  # pictures of a tag that are looked through
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of pictures, the nearest first: up to `FEW` that have the tag, up to `FEW` that lack it."""
+    """Rows of pictures for k suggestions, the nearest first, -1 where there are no more: (k, FEW) that have the tag, and that lack it."""
 
-    having: list[int]
-    lacking: list[int]
+    having: np.ndarray
+    lacking: np.ndarray
 
 
 def nearest(
@@ -32,7 +32,7 @@ def nearest(
     cosine: np.ndarray,
     asked: Sequence[tuple[int, str]],
     tag_sets: Sequence[frozenset[str]],
-) -> list[Examples]:
+) -> Examples:
     """The examples for each asked (row, tag).
 
     `matrix` (n, d) embeddings; `indices`, `cosine` (n, k) the nearest pictures of each row, as
@@ -41,7 +41,7 @@ def nearest(
 
     >>> x = np.array([[1, 0], [1, 0.1], [0, 1], [-1, -1]])
     >>> nearest(x, np.array([[1], [0], [1], [2]]), np.ones((4, 1)), [(0, "a")], [frozenset(), frozenset(), frozenset("a"), frozenset()])
-    [Examples(having=[2], lacking=[1])]
+    Examples(having=array([[ 2, -1, -1, -1]]), lacking=array([[ 1, -1, -1, -1]]))
     """
     names = sorted({tag for _, tag in asked})
     held, column = tag_columns(tag_sets, names), {tag: place for place, tag in enumerate(names)}
@@ -57,15 +57,17 @@ def nearest(
     for some in np.split(lost, np.flatnonzero(np.diff(columns[lost])) + 1) if len(lost) else ():
         start, end = holders.indptr[columns[some[0]] :][:2]
         for place, far in zip(some.tolist(), closest(space, rows[some], holders.indices[start:end])):
-            with_it[place] = [row for row, _ in far]
-    return [Examples(*both) for both in zip(with_it, without)]
+            with_it[place, : len(far)] = [row for row, _ in far]
+    return Examples(with_it, without)
 
 
-def _first(near: np.ndarray, which: np.ndarray) -> list[list[int]]:
-    """The first `FEW` in each row of `near` (k, c) of those that are meant by `which` (k, c) bool."""
-    taken = which & (np.cumsum(which, axis=1) <= FEW)
-    found, ends = near[taken].tolist(), np.cumsum(taken.sum(axis=1)).tolist()
-    return [found[start:end] for start, end in zip([0, *ends], ends)]
+def _first(near: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """The first `FEW` in each row of `near` (k, c) of those that are meant by `which` (k, c) bool, and -1."""
+    count = np.cumsum(which, axis=1)
+    row, place = np.nonzero(which & (count <= FEW))
+    found = np.full((len(near), FEW), -1)
+    found[row, count[row, place] - 1] = near[row, place]
+    return found
 
 
 @dataclass(frozen=True)

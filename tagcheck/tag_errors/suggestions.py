@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import compress
 from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit
 
 from tagcheck.cluster import Share, here
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
-from tagcheck.learning.linear_probes import logit
 from tagcheck.memory import uncollected
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_columns import TagSets, having
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
-from tagcheck.tag_errors.error_model import RATIOS, Cells, Learned, Verdict
+from tagcheck.tag_errors.error_model import Cells, Learned, Verdict
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.joint_belief import Habits
 from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
@@ -45,6 +41,7 @@ FEWEST_USES = 3  # of a tag, to learn it
 LIKELY = 0.5  # from here on a tag and what it brought are one finding
 FLOOR = 0.01  # suggestions below this confidence are never listed
 BARE: dict[str, Any] = {}  # one for all suggestions without evidence: of a million pictures 250 MB
+SAID = "said"  # in the evidence of a cell that breaks a rule: the words that its sentence begins with
 SIDES = ("neighbours", "neighbours_with", "twins", "twins_with")
 AT_ONCE = 20_000  # suggestions of which the embeddings are looked at together: those of more take hundreds of MB
 CLOSE = 10  # nearest pictures that are counted for the reader
@@ -132,6 +129,11 @@ class Suggestions(Sequence[Suggestion]):
         told = {int(at[place]): mine for place, mine in self.told.items() if which[place]}
         return replace(self, **{column: getattr(self, column)[which] for column in COLUMNS}, told=told)
 
+    def at(self, places: np.ndarray) -> Suggestions:
+        """Those at the `places`, in their order."""
+        told = {at: self.told[place] for at, place in enumerate(places.tolist()) if place in self.told}
+        return replace(self, **{column: getattr(self, column)[places] for column in COLUMNS}, told=told)
+
     def __len__(self) -> int:
         return len(self.row)
 
@@ -184,11 +186,18 @@ class Examined:
             if self.habits.meeting[name] <= SELDOM
         }
 
-    def without_cells(self) -> Examined:
-        """The same with rates, habits and neighbours alone: the cells, and what is said of each, take most of the memory."""
-        none = np.empty(0)
-        said = replace(self.verdict, belongs=none, miss=none, wrong=none, error=none)
-        return replace(self, cells=self.cells.some(np.empty(0, dtype=np.int64)), verdict=said)
+    def places_of(self, found: Suggestions) -> np.ndarray:
+        """Where the cell of each suggestion (k,) stands among all cells, -1 for those without one."""
+        column = {tag: place for place, tag in enumerate(self.tags)}
+        columns = np.array([column.get(tag, -1) for tag in found.names], dtype=np.int64)[found.name]
+        return np.where(columns < 0, -1, Places(self).find(found.row, columns))
+
+    def only(self, found: Suggestions) -> Examined:
+        """The same without the cells of which nothing is suggested: these, and what is said of each, take most of the memory."""
+        places = np.unique(self.places_of(found))
+        places = places[places >= 0]
+        each = {name: getattr(self.verdict, name)[places] for name in ("belongs", "miss", "wrong", "error")}
+        return replace(self, cells=self.cells.some(places), verdict=replace(self.verdict, **each))
 
 
 @dataclass(frozen=True)
@@ -312,18 +321,13 @@ def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, in
 
 @uncollected()
 def suggestions(
-    seen: Examined,
-    tag_sets: Sequence[frozenset[str]],
-    declared: Rules = Rules(),
-    lowest: float = FLOOR,
-    told: bool = True,
+    seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR
 ) -> Suggestions:
     """Every suggestion with a confidence (0 to 1) of at least `lowest` and `FLOOR`, sorted by picture and tag; each (picture, tag) once.
 
     `tag_sets` (n,) are all visible tags of the pictures of `seen`, rare ones included. The issue is the one that says most:
     contradictory where a rule is broken, inconsistent where near-duplicates or nearly all close pictures disagree, else missing
-    or incorrect. Unless they are to be `told`, those that break no rule come without their evidence and a sentence, which
-    `with_evidence` adds.
+    or incorrect. Most come without their evidence and a sentence, which `tagcheck.tag_errors.telling` makes of their cells.
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
     done = {(one.row, one.tag) for one in apart}
@@ -335,24 +339,8 @@ def suggestions(
         taken = [row * len(seen.tags) + column[tag] for row, tag in done if tag in column]
         cells = seen.cells.row[places].astype(np.int64) * len(seen.tags) + seen.cells.column[places]
         places = places[~np.isin(cells, taken)]
-    parts = [_of_cells(seen, places[some], error, broken, told) for some in evidence.blocks(len(places), AT_ONCE)]
+    parts = [_of_cells(seen, places[some], error, broken) for some in evidence.blocks(len(places), AT_ONCE)]
     return _with_consequences(Suggestions.joined([*parts, Suggestions.of(apart)]), seen)
-
-
-def with_evidence(seen: Examined, found: Suggestions) -> list[Suggestion]:
-    """The same suggestions in the same order, each with its evidence and a sentence. KeyError for one without both that `seen` has no
-    cell of.
-    """
-    column = {tag: place for place, tag in enumerate(seen.tags)}
-    bare = [at for at in range(len(found)) if not found.told.get(at, ({}, ""))[1]]
-    columns = np.array([column.get(tag, -1) for tag in found.names], dtype=np.int64)
-    places = Places(seen).of(found.row[bare], columns[found.name[bare]])
-    out = list(found)
-    for some in evidence.blocks(len(bare), AT_ONCE):
-        for at, numbers in zip(bare[some], _numbers(seen, places[some], _sides(seen, places[some]))):
-            one = out[at]
-            out[at] = replace(one, evidence=numbers | one.evidence, why=_why(one.kind, numbers, None))
-    return out
 
 
 def _with_consequences(found: Suggestions, seen: Examined) -> Suggestions:
@@ -469,37 +457,6 @@ def _contradictions(
     return error, broken, apart
 
 
-SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classifier_knows"}
-
-
-def weighed(cells: Cells, place: int) -> dict[str, float]:
-    """What each kind of evidence says about a cell, where it says anything: natural log-likelihood ratios, above 0 for the tag belonging to
-    the picture, and as "prior" the tag's log-odds before any evidence.
-    """
-    return _weighed(cells, np.array([place]))[0]
-
-
-def _weighed(cells: Cells, places: np.ndarray) -> list[dict[str, float]]:
-    """The same of the cells at `places` (k,)."""
-    names, own, also = _told_by(cells.names)
-    features = cells.features[places].astype(np.float64)
-    said = (features[:, own] != 0) | (features[:, also] != 0) | (np.array(own) == also)
-    values = np.round(features[:, own], 2)
-    return [dict(compress(zip(names, mine), which)) for mine, which in zip(values.tolist(), said.tolist())]
-
-
-@cache
-def _told_by(names: tuple[str, ...]) -> tuple[list[str], list[int], list[int]]:
-    """(kinds of evidence, the place of each, the place of what says whether it has a say) of `names`."""
-    found = []
-    for place, name in enumerate(names):
-        of, kind = name[: name.rfind("/") + 1], name[name.rfind("/") + 1 :]
-        if kind in (*RATIOS, "prior"):
-            found.append((name, place, names.index(of + SPEAKS.get(kind, "there" if of else kind))))
-    kinds, own, also = (list(some) for some in zip(*found))
-    return kinds, own, also
-
-
 class Places:
     """Where the cell of a (row, column) stands among all cells. KeyError for one that was not looked at."""
 
@@ -507,14 +464,12 @@ class Places:
         self._keys = seen.cells.row.astype(np.int64) * len(seen.tags) + seen.cells.column
         self._tags = len(seen.tags)
 
-    def of(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The places (k,) of the cells `rows` and `columns` (k,)."""
+    def find(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The places (k,) of the cells `rows` and `columns` (k,), -1 for those that were not looked at."""
         keys = rows.astype(np.int64) * self._tags + columns
         places = np.searchsorted(self._keys, keys)
-        lost = np.flatnonzero(self._keys[np.minimum(places, len(self._keys) - 1)] != keys) if len(self._keys) else keys
-        if len(lost):
-            raise KeyError(int(lost[0]))
-        return np.asarray(places)
+        there = np.append(self._keys, -1)[places] == keys
+        return np.where(there, places, -1)
 
     def get(self, row: int, column: int) -> int | None:
         """The place, or None for a cell that was not looked at."""
@@ -558,7 +513,7 @@ def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
     return cast("list[int]", np.intersect1d(mine, theirs, assume_unique=True).tolist())
 
 
-def _sides(seen: Examined, places: np.ndarray) -> np.ndarray:
+def sides_of(seen: Examined, places: np.ndarray) -> np.ndarray:
     """By the names of `SIDES`, (k, 4), for the cells at `places` (k,): how many of the `CLOSE` nearest pictures are no copies, how many
     of these have the tag, how many copies there are, and how many of these have it.
     """
@@ -573,83 +528,15 @@ def _sides(seen: Examined, places: np.ndarray) -> np.ndarray:
     return np.column_stack([no_copy.sum(axis=1), (has & no_copy).sum(axis=1), twins, with_it])
 
 
-def _numbers(seen: Examined, places: np.ndarray, sides: np.ndarray) -> list[dict[str, Any]]:
-    """The numbers that a reader gets to see, by name, for the cells at `places` (k,): `expected` and `forgotten_here`, probabilities
-    that the tag belongs and that its owner forgets it; their `sides`; how many pictures have the tag (`uses`); `weighed`; what the
-    tagger says, 0 to 1, and what each of several says (`taggers_say`).
-    """
-    rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
-    chance = _own_chance(seen.tagger, seen.matrix, rows, columns)
-    said = taggers_say(seen, places)
-    uses = np.asarray(seen.given.sum(axis=0)).ravel()[columns].astype(np.int64)
-    rounded = (np.round(one[places].astype(np.float64), 4) for one in (seen.verdict.belongs, seen.verdict.miss))
-    told = (one.tolist() for one in (*rounded, sides, uses, np.round(chance, 4)))
-    out = []
-    for expected, forgotten, beside, used, own, weights in zip(*told, _weighed(seen.cells, places)):
-        numbers = {
-            "expected": expected,
-            **dict(zip(SIDES, beside)),
-            "uses": used,
-            "forgotten_here": forgotten,
-            "weighed": weights,
-        }
-        if own == own:  # it is a number
-            numbers["tagger"] = own
-        out.append(numbers)
-    for numbers, mine in zip(out, said):
-        numbers["taggers"] = mine
-    return out
-
-
-def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, float]]]:
-    """What each tagger says of the cells at `places` (k,), by its name: the probability, 0 to 1, `learned` from the owner's tags by what
-    it sees, and its `own`, where it knows the tag. An empty list where there is but one tagger.
-    """
-    if not seen.further:
-        return []
-    rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
-    out: list[dict[str, dict[str, float]]] = [{} for _ in places]
-    prior = logit(seen.frequency[columns])
-    every = np.ones(len(seen.matrix), dtype=bool)
-    for one in (FurtherTagger(seen.name, seen.matrix, every, seen.tagger), *seen.further):
-        kind = "probe" if one.matrix is seen.matrix else f"{one.name}/probe"
-        learned = expit(prior + seen.cells.features[places, seen.cells.names.index(kind)])
-        own = _own_chance(one.tagger, one.matrix, rows, columns)
-        for k in np.flatnonzero(one.there[rows]).tolist():
-            out[k][one.name] = {"learned": round(float(learned[k]), 4)}
-            if not np.isnan(own[k]):
-                out[k][one.name]["own"] = round(float(own[k]), 4)
-    return out
-
-
-def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The probability (k,), 0 to 1, that a tagger itself gives each (row, column), by its embeddings `matrix` (n, d); NaN where it does
-    not know the tag.
-    """
-    chance = np.full(len(rows), np.nan)
-    if tagger is not None:
-        order = np.argsort(tagger.columns)
-        slot = order[np.minimum(np.searchsorted(tagger.columns, columns, sorter=order), len(order) - 1)]
-        known = np.flatnonzero(tagger.columns[slot] == columns)
-        logits = np.einsum("nd,nd->n", matrix[rows[known]], tagger.weight[slot[known]]) + tagger.bias[slot[known]]
-        chance[known] = expit(logits)
-    return chance
-
-
-def _of_cells(
-    seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken], every: bool
-) -> Suggestions:
-    """The suggestions for the cells at `places` (k,), by the `error` (m,) of all cells; with their evidence where `every` one is to have it,
-    and where a rule is broken.
-    """
-    written, sides = seen.cells.given[places], _sides(seen, places)
+def _of_cells(seen: Examined, places: np.ndarray, error: np.ndarray, broken: dict[int, _Broken]) -> Suggestions:
+    """The suggestions for the cells at `places` (k,), by the `error` (m,) of all cells; told is the rule that one breaks."""
+    written = seen.cells.given[places]
     against = written & np.isin(places, [*broken])
-    issue = np.where(against, 3, np.where(_disagrees(written, sides), 2, written))  # their places in `ISSUES`
-    told, which = {}, np.flatnonzero(against | every)
-    for at, mine in zip(which.tolist(), _numbers(seen, places[which], sides[which])):
-        rule = broken[places[at]] if against[at] else None
-        proof = mine if rule is None else mine | {"rule": rule.rule, "against": rule.against}
-        told[at] = proof, _why(INCORRECT if written[at] else MISSING, mine, rule)
+    issue = np.where(
+        against, 3, np.where(_disagrees(written, sides_of(seen, places)), 2, written)
+    )  # places in `ISSUES`
+    rules = [(at, broken[places[at]]) for at in np.flatnonzero(against).tolist()]
+    told = {at: ({"rule": rule.rule, "against": rule.against, SAID: rule.said}, "") for at, rule in rules}
     row, column = (one[places].astype(np.int32) for one in (seen.cells.row, seen.cells.column))
     sure = error[places].astype(np.float64)
     return Suggestions(seen.tags, row, column, ~written, issue.astype(np.int8), sure, sure, told)
@@ -660,28 +547,6 @@ def _disagrees(written: np.ndarray, sides: np.ndarray) -> np.ndarray:
     near, near_with, twins, having = sides.T
     by_twins = np.where(written, 2 * having < twins, 2 * having > twins)
     return np.asarray(np.where(twins > 0, by_twins, ~written & (near >= 5) & (near_with >= 0.8 * near)))
-
-
-def _why(kind: str, numbers: dict[str, Any], broken: _Broken | None) -> str:
-    """One sentence that names the numbers."""
-    parts = [] if broken is None or kind == MISSING else [broken.said]
-    twins, having = numbers["twins"], numbers["twins_with"]
-    if twins:
-        parts.append(f"{having} of {twins} near-duplicates {'has' if having == 1 else 'have'} it")
-    near, close = numbers["neighbours_with"], numbers["neighbours"]
-    if close and (kind == INCORRECT or near >= 0.3 * close):
-        parts.append(f"{near} of the {close} closest pictures {'has' if near == 1 else 'have'} it")
-    parts.append(f"the picture and its other tags make it {_percent(numbers['expected'])} likely")
-    if "taggers" in numbers:
-        parts += [
-            f"{name} gives it {_percent(one.get('own', one['learned']))}" for name, one in numbers["taggers"].items()
-        ]
-    elif "tagger" in numbers:
-        parts.append(f"the tagger gives it {_percent(numbers['tagger'])}")
-    if numbers["uses"] < 20:
-        parts.append(f"it is used only {numbers['uses']} times")
-    sentence = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
-    return sentence[0].upper() + sentence[1:] + "."
 
 
 def _percent(share: float) -> str:

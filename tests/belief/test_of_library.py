@@ -14,7 +14,7 @@ from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.review import Ask, Key, Review, by_picture, report_import
-from tagcheck.tag_errors import suggestions
+from tagcheck.tag_errors import suggestions, telling
 
 PICTURES = 60
 
@@ -141,7 +141,7 @@ def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_pa
     def capes() -> list[suggestions.Suggestion]:
         made = of_library.weigh(folder, dataset.load(folder, None), ())
         mine = [one.tag == "cape" and one.kind == MISSING and one.confidence > 0.5 for one in made.found]
-        return suggestions.with_evidence(made.seen, made.found.where(np.array(mine)))
+        return telling.with_evidence(made.seen, made.found.where(np.array(mine)))
 
     assert not capes()
     with store.ShardWriter(DataFolder(tmp_path, "wd").embeddings, "other", "p") as writer:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import data_folder, dataset, findings
+from tagcheck import data_folder, dataset, findings, folded
 from tagcheck.belief import of_library
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED
@@ -20,7 +20,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import store as review_store
 from tagcheck.review.store import Ask, Key, Review
-from tagcheck.tag_errors import look_alikes, tag_rules
+from tagcheck.tag_errors import entries, look_alikes, tag_rules
 from tagcheck.tag_errors.suggestions import Suggestion, Suggestions
 from tagcheck.tag_errors.tag_rules import Rules
 
@@ -214,6 +214,15 @@ def test_the_cut_is_counted_and_a_second_run_finds_the_same(library, report):
             assert ids.get(error["id"], error) == error
 
 
+def test_a_large_report_says_the_same(library, report, monkeypatch):
+    monkeypatch.setattr(folded, "LARGE", 50)
+    monkeypatch.setattr(entries, "TOGETHER", 64)
+    monkeypatch.setattr(folded, "TOGETHER", 64)
+    again = run(library[0])
+    assert len(again["errors"]) > 128 and with_hashes(again) == with_hashes(report)
+    assert again["near_pictures"] != report["near_pictures"]  # those of the entries come first
+
+
 def test_every_suggestion_shows_pictures_that_have_and_lack_the_tag(library, report):
     _, _, records = library
     tags = {record["hash"]: record["existing_all_tags"] for record in records}
@@ -238,11 +247,14 @@ def test_the_examples_are_those_of_a_slow_search():
     order = np.argsort(-alike, axis=1)
     indices, cosine = order[:, 10::-1], np.take_along_axis(alike, order[:, 10::-1], axis=1)  # not the nearest first
     asked = [(row, tag) for row in range(80) for tag in ("common", "rare")]
-    for (row, tag), one in zip(asked, look_alikes.nearest(matrix, indices, cosine, asked, tag_sets)):
+    made = look_alikes.nearest(matrix, indices, cosine, asked, tag_sets)
+    shown = ([[row for row in rows if row >= 0] for rows in one.tolist()] for one in (made.having, made.lacking))
+    for (row, tag), shown_having, shown_lacking in zip(asked, *shown, strict=True):
         near = order[row, :11]
         having = [other for other in near if tag in tag_sets[other]]
         having = having or [other for other in order[row, :-1] if tag in tag_sets[other]]
-        assert one.having == having[:4] and one.lacking == [other for other in near if tag not in tag_sets[other]][:4]
+        assert shown_having == having[:4]
+        assert shown_lacking == [other for other in near if tag not in tag_sets[other]][:4]
 
 
 def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):

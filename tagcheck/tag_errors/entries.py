@@ -1,0 +1,80 @@
+"""The entries of the report of tag errors, one a picture and issue: made as columns and put together when somebody reads or writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tagcheck.columns import columns, put, values
+from tagcheck.findings import INCORRECT, MISSING, own_id
+from tagcheck.folded import TOGETHER
+from tagcheck.tag_errors.suggestions import ISSUES, Examined, Suggestions
+from tagcheck.tag_errors.telling import told
+
+
+class Entries:
+    """The entries (`tagcheck.folded.Columned`) of the suggestions `found`, the surest first, in each the surest tag first.
+
+    `hashes` are those of the pictures by row; `seen` has the cells of what is `found`; `beside` are further lists of the evidence by name:
+    of each suggestion whole numbers (k, c), -1 for none.
+    """
+
+    def __init__(
+        self, hashes: Sequence[str], seen: Examined | None, found: Suggestions, beside: Mapping[str, np.ndarray]
+    ) -> None:
+        self._hashes, self._seen, self._found, self._beside = hashes, seen, found, beside
+        together: dict[tuple[int, int], list[int]] = {}
+        for place, key in enumerate(zip(found.row.tolist(), found.issue.tolist())):
+            together.setdefault(key, []).append(place)
+        sure, name = found.confidence.tolist(), found.name.tolist()
+        for mine in together.values():
+            mine.sort(key=lambda place: (-sure[place], name[place]))
+        entries = [(-round(sure[mine[0]], 4), hashes[row], ISSUES[of], mine) for (row, of), mine in together.items()]
+        entries.sort(key=lambda entry: entry[:3])
+        self._places = np.array([place for *_, mine in entries for place in mine], dtype=np.int64)
+        self._ends = np.cumsum([0, *(len(mine) for *_, mine in entries)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        plain = self.plain()
+        for start in range(0, len(self), TOGETHER):
+            some = plain[start : start + TOGETHER]
+            for one, rest in zip(some, values(self.further(start, start + len(some)), len(some))):
+                yield {"id": own_id(one), **one, **rest}
+
+    def plain(self) -> list[dict[str, Any]]:
+        found, names = self._found, self._found.names
+        kind, sure = (one[self._places].tolist() for one in (found.adds, found.confidence))
+        row, issue, name = (one[self._places].tolist() for one in (found.row, found.issue, found.name))
+        out = []
+        for start, end in pairwise(self._ends):
+            entry: dict[str, Any] = {"hash": self._hashes[row[start]], "issue": ISSUES[issue[start]]}
+            for key, adds in (("missing_tags", True), ("incorrect_tags", False)):
+                if mine := [names[name[at]] for at in range(start, end) if kind[at] == adds]:
+                    entry[key] = mine
+            out.append(entry | {"confidence": round(sure[start], 4)})
+        return out
+
+    def further(self, start: int, stop: int) -> Any:
+        places = self._places[self._ends[start] : self._ends[stop]]
+        found = self._found.at(places)
+        proof, why = told(self._seen, found)
+        for name, some in self._beside.items():
+            there = some[places] >= 0
+            lengths = there.sum(axis=1)
+            put(proof, name, {"lengths": lengths[lengths > 0], "of": some[places][there]}, lengths > 0)
+        keys = {
+            "tag": columns([found.names[name] for name in found.name.tolist()]),
+            "kind": [MISSING if adds else INCORRECT for adds in found.adds.tolist()],
+            "confidence": np.array([round(sure, 4) for sure in found.confidence.tolist()]),
+            "evidence": proof,
+            "why": why,
+        }
+        counts = np.diff(self._ends[start : stop + 1])
+        tags = {"lengths": counts, "of": {"keys": keys, "some": {}}}
+        return {"keys": {"tags": tags}, "some": {}}
