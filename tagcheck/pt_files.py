@@ -77,11 +77,12 @@ class _Storage:
 
 
 @dataclass(frozen=True)
-class _Later:
+class Later:
     """A tensor that is still in the file. It is read and not mapped: who reads from the map of a file that is cut off
     meanwhile is killed.
     """
 
+    path: Path
     dtype: str
     size: int
     shape: tuple[int, ...]
@@ -100,6 +101,16 @@ class _Later:
             raise _Odd("cut off")
         return Raw(self.dtype, shape, data)
 
+    def now(self) -> Raw:
+        """The whole of it, out of the file as it is now. Raises `Refused` where that cannot be read any more."""
+        try:
+            with open(self.path, "rb") as file:
+                return self.read(file)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (_Odd, *CUT_OFF) as error:
+            raise Refused(str(error)) from None
+
 
 class _Odd(Exception):
     """The file is not of the plain form."""
@@ -109,20 +120,20 @@ CUT_OFF = (OSError, zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EO
 DAMAGED = (_Odd, *CUT_OFF, RuntimeError, LookupError, ValueError, TypeError, AttributeError)
 
 
-def read(path: Path, without: Container[str] = ()) -> Any:
+def read(path: Path, without: Container[str] = (), later: Container[str] = ()) -> Any:
     """What `torch.load(path, weights_only=True)` gives, each tensor as `Raw`, or None where torch has to look at the file itself.
-    Of a dict, the tensors `without` are left out and not read.
+    Of a dict, the tensors `without` are left out and not read, and those named in `later` are not read yet: they are `Later`.
 
     Raises `Refused` for a file that is beyond the bounds.
     """
 
     def whole(file: IO[bytes], document: Any) -> Any:
-        if isinstance(document, _Later):
+        if isinstance(document, Later):
             return document.read(file)
         if not isinstance(document, dict):
             return None
         return {
-            name: one.read(file) if isinstance(one, _Later) else one
+            name: one.read(file) if isinstance(one, Later) and name not in later else one
             for name, one in document.items()
             if name not in without
         }
@@ -139,7 +150,7 @@ def rows_of(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, np.ndar
 
     def some(file: IO[bytes], document: Any) -> dict[str, tuple[str, np.ndarray]]:
         rows = document["embeddings"]
-        if not isinstance(rows, _Later) or len(rows.shape) != 2 or rows.shape[0] != len(document["hashes"]):
+        if not isinstance(rows, Later) or len(rows.shape) != 2 or rows.shape[0] != len(document["hashes"]):
             raise _Odd("no rows")
         places = {hash: place for place, hash in enumerate(document["hashes"]) if hash in wanted}
         model = str(document.get("model", ""))
@@ -149,7 +160,7 @@ def rows_of(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, np.ndar
 
 
 def _opened(path: Path, mentioned: Iterable[bytes], take: Callable[[IO[bytes], Any], Taken]) -> Taken | None:
-    """What `take` makes of a file and its pickle, whose tensors are `_Later`; None where that is not of the plain form, or nothing
+    """What `take` makes of a file and its pickle, whose tensors are `Later`; None where that is not of the plain form, or nothing
     `mentioned` is in it.
     """
     try:
@@ -161,7 +172,7 @@ def _opened(path: Path, mentioned: Iterable[bytes], take: Callable[[IO[bytes], A
             if not any(one in data for one in mentioned):
                 return None
             _walk(data)
-            return take(file, _Plain(data, entries).load())
+            return take(file, _Plain(path, data, entries).load())
     except (FileNotFoundError, PermissionError):
         raise
     except DAMAGED:
@@ -222,9 +233,9 @@ def _walk(data: bytes) -> None:
 class _Plain(pickle.Unpickler):
     """Unpickles dicts, lists, text and numbers; tensors are read later."""
 
-    def __init__(self, data: bytes, entries: dict[str, zipfile.ZipInfo]) -> None:
+    def __init__(self, path: Path, data: bytes, entries: dict[str, zipfile.ZipInfo]) -> None:
         super().__init__(BytesIO(data))
-        self._entries = entries
+        self._path, self._entries = path, entries
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -243,7 +254,7 @@ class _Plain(pickle.Unpickler):
 
     def _tensor(
         self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
-    ) -> _Later:
+    ) -> Later:
         entry = self._entries[f"data/{storage.key}"]
         step, count = 1, 1
         for length, wanted in zip(reversed(shape), reversed(stride), strict=True):
@@ -253,4 +264,4 @@ class _Plain(pickle.Unpickler):
         size = storage.size
         if entry.compress_type != zipfile.ZIP_STORED or offset < 0 or (offset + count) * size > entry.file_size:
             raise _Odd("compressed, or too short")
-        return _Later(storage.dtype, size, tuple(shape), count, entry.header_offset, offset * size)
+        return Later(self._path, storage.dtype, size, tuple(shape), count, entry.header_offset, offset * size)
