@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import cache
 from operator import length_hint
 from pathlib import Path
 from typing import IO, Any
@@ -185,5 +186,9 @@ def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[
 
 def _line(value: Any, separators: tuple[str, str] | None = None) -> bytes:
     # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)
-    return text.encode("utf-8", errors="backslashreplace")
+    return _encoder(separators).encode(value).encode("utf-8", errors="backslashreplace")
+
+
+@cache
+def _encoder(separators: tuple[str, str] | None) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=separators)

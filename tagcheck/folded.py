@@ -8,7 +8,6 @@ stream, with "bz2" a list of objects is, and without "how" that in a zlib stream
 the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
-import base64
 import bz2
 import itertools
 import lzma
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from tagcheck import base85
 from tagcheck.columns import columns, packed, unpacked, values
 from tagcheck.findings import own_id
 from tagcheck.json_files import parse
@@ -76,7 +76,7 @@ def _lines(name: str, keys: tuple[str, ...], records: Any, own: list[str]) -> It
         yield {"list": name, "count": done, "hashes_of": ENTRIES}
     for start in range(done, len(records), TOGETHER):
         stop = min(start + TOGETHER, len(records))
-        text = base64.b85encode(lzma.compress(packed(_column(records, keys, start, stop)), filters=NUMBERS)).decode()
+        text = base85.encoded(lzma.compress(packed(_column(records, keys, start, stop)), filters=NUMBERS))
         yield {"list": name, "count": stop - start, "how": XZ, "packed": text} | ({} if keys else {"whole": True})
 
 
@@ -144,7 +144,7 @@ def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]
     else:
         how = line.get("how")
         stream = STREAMS[how]() if how in STREAMS else zlib.decompressobj()
-        text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
+        text = stream.decompress(base85.decoded(line["packed"]), LARGEST)
         if not stream.eof:
             raise ValueError("it is cut off, or too large")
         if how == XZ:

@@ -9,8 +9,10 @@ import lzma
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tagcheck import columns, data_folder, folded
+from tagcheck import base85, columns, data_folder, folded
 from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import MISTAGGED, PLAIN
 from tagcheck.errors import BadFile
@@ -83,6 +85,23 @@ def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     with pytest.raises(BadFile, match="line 1 of 'folded' cannot be unfolded"):
         data_folder.load(large, MISTAGGED)
     assert data_folder.load(large, MISTAGGED, Unusable())["near_pictures"] == [None] * 700 + NEAR[700:]
+
+
+@given(st.binary(max_size=40))
+def test_base_85_is_that_of_python(data):
+    text = base85.encoded(data)
+    assert text == base64.b85encode(data).decode() and base85.decoded(text) == data
+
+
+@given(st.text('09Az~"\u0663', max_size=11))
+def test_what_python_refuses_in_base_85_is_refused(text):
+    try:
+        read = base64.b85decode(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            base85.decoded(text)
+    else:
+        assert base85.decoded(text) == read
 
 
 def test_a_small_report_is_as_it_was(folder):

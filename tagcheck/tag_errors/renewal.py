@@ -173,18 +173,19 @@ def _folds(then: np.ndarray, labels: np.ndarray, now: Now) -> np.ndarray:
 def _cells(then: Cells, found: evidence.Evidence, rows: np.ndarray, now_of: np.ndarray, share: Share) -> Cells:
     """The cells of then where nothing has changed, with what classifiers say now, and the cells of `rows` made anew."""
     place = now_of[then.row]
-    kept = np.flatnonzero((place >= 0) & ~np.isin(place, rows))
-    same = then.some(kept)
-    features = same.features.astype(np.float32)
-    said = evidence.classifiers_say(found.told, place[kept], same.column, logit(found.frequency))
-    for name, values in zip(("classifier", "classifier_knows"), said):
-        features[:, then.names.index(name)] = values
-    parts = [replace(same, row=place[kept].astype(np.int32), features=features)]
+    same = np.ones(found.given.shape[0], dtype=bool)
+    same[rows] = False
+    kept = np.flatnonzero((place >= 0) & same[place])
+    parts = [replace(then.some(kept), row=place[kept].astype(np.int32))]
     if len(rows):
         made = error_model.collect(found, np.random.default_rng(0), background=0, share=share, rows=rows, cut=then.cut)
         parts.append(made)
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in parts]) for name in error_model.CELL_ARRAYS
     }
+    arrays["features"] = arrays["features"].astype(np.float32, copy=False)
+    said = evidence.classifiers_say(found.told, parts[0].row, parts[0].column, logit(found.frequency))
+    for name, values in zip(("classifier", "classifier_knows"), said):
+        arrays["features"][: len(kept), then.names.index(name)] = values
     joined = replace(then, **arrays)
     return joined.some(np.argsort(joined.row, kind="stable"))
