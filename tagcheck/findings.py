@@ -11,6 +11,7 @@ from typing import Any
 
 MISSING = "missing"
 INCORRECT = "incorrect"
+KINDS = (MISSING, INCORRECT)
 # In the evidence: what the detector alone said, where earlier decisions moved the confidence.
 BEFORE_VERDICTS = "before_verdicts"
 
@@ -25,9 +26,26 @@ def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
+def whole(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with what follows from its other keys and is left out: its `id`; the tag and the kind of each of its `tags`, where these
+    are all of its missing or all of its incorrect ones in their order.
+
+    >>> whole({"missing_tags": ["hat"], "tags": [{"confidence": 0.5}]})
+    {'missing_tags': ['hat'], 'tags': [{'tag': 'hat', 'kind': 'missing', 'confidence': 0.5}]}
+    """
+    made, rows = dict(entry), entry.get("tags")
+    if "id" not in entry and (id := own_id(entry)):
+        made["id"] = id
+    if isinstance(rows, list) and all(isinstance(row, dict) and "tag" not in row for row in rows):
+        mine = [{"tag": tag, "kind": kind} for kind in KINDS for tag in entry.get(f"{kind}_tags") or ()]
+        if len(mine) == len(rows):
+            made["tags"] = [own | row for own, row in zip(mine, rows)]
+    return made
+
+
 def own_id(entry: dict[str, Any]) -> str | None:
     """The id of an entry of `error`, from its other keys; None of what is no such entry."""
-    lists = [(kind, entry.get(f"{kind}_tags") or []) for kind in (MISSING, INCORRECT)]
+    lists = [(kind, entry.get(f"{kind}_tags") or []) for kind in KINDS]
     hash, issue = entry.get("hash"), entry.get("issue")
     if not (isinstance(hash, str) and isinstance(issue, str) and all(isinstance(one, list) for _, one in lists)):
         return None

@@ -4,8 +4,8 @@ A line of the list `FOLDED`, which stands before the lists that it belongs to, i
 (Python's `base64.b85encode`) of an xz stream of the columns (`tagcheck.columns.packed`) of the further keys of each of `count` records; or,
 with `"whole": true`, of the records themselves. Older files have other ways: with "how" "columns" the columns are JSON alone in a bzip2
 stream, with "bz2" a list of objects is, and without "how" that in a zlib stream. A line `{"list", "count",
-"hashes_of"}` stands for the hashes of the records of another list, each once and sorted. An `id` that follows from
-the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
+"hashes_of"}` stands for the hashes of the records of another list, each once and sorted. What follows from the other keys
+(`findings.whole`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
 import bz2
@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tagcheck import base85
 from tagcheck.columns import columns, packed, unpacked, values
-from tagcheck.findings import own_id
+from tagcheck.findings import own_id, whole
 from tagcheck.json_files import parse
 
 FOLDED, ENTRIES = "folded", "errors"
@@ -44,7 +44,7 @@ class Columned(Protocol):
         """All of them, with the keys alone that stay in them."""
 
     def further(self, start: int, stop: int) -> Any:
-        """What else the records from `start` to `stop` say, as a column; an `id` that follows is no part of it."""
+        """What else the records from `start` to `stop` say, as a column, without what follows (`findings.whole`)."""
 
 
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -111,8 +111,7 @@ def unfold(
                 begun[name] = _rest(waiting.pop(name), unusable)
             rest = next(begun[name], None) if name in begun else None
             if isinstance(rest, dict) and isinstance(record, dict):
-                record = {**record, **rest}
-                record |= {"id": own_id(record)} if "id" not in record and own_id(record) else {}
+                record = whole({**record, **rest})
             yield name, record
         elif isinstance(record, dict) and isinstance(record.get("list"), str):
             if record.get("whole") is True or "hashes_of" in record:

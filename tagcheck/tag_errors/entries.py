@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tagcheck.columns import columns, put, values
-from tagcheck.findings import INCORRECT, MISSING, own_id
+from tagcheck.columns import put, values
+from tagcheck.findings import own_id, whole
 from tagcheck.folded import TOGETHER
 from tagcheck.tag_errors.suggestions import ISSUES, Examined, Suggestions
 from tagcheck.tag_errors.telling import told
@@ -45,7 +45,7 @@ class Entries:
         for start in range(0, len(self), TOGETHER):
             some = plain[start : start + TOGETHER]
             for one, rest in zip(some, values(self.further(start, start + len(some)), len(some))):
-                yield {"id": own_id(one), **one, **rest}
+                yield whole({"id": own_id(one), **one, **rest})
 
     def plain(self) -> list[dict[str, Any]]:
         found, names = self._found, self._found.names
@@ -68,13 +68,12 @@ class Entries:
             there = some[places] >= 0
             lengths = there.sum(axis=1)
             put(proof, name, {"lengths": lengths[lengths > 0], "of": some[places][there]}, lengths > 0)
-        keys = {
-            "tag": columns([found.names[name] for name in found.name.tolist()]),
-            "kind": [MISSING if adds else INCORRECT for adds in found.adds.tolist()],
-            "confidence": np.array([round(sure, 4) for sure in found.confidence.tolist()]),
-            "evidence": proof,
-            "why": why,
-        }
-        counts = np.diff(self._ends[start : stop + 1])
-        tags = {"lengths": counts, "of": {"keys": keys, "some": {}}}
-        return {"keys": {"tags": tags}, "some": {}}
+        sure = np.array([round(one, 4) for one in found.confidence.tolist()])
+        tags: dict[str, Any] = {"keys": {"confidence": sure, "evidence": proof, "why": why}, "some": {}}
+        begin, counts = np.array(self._ends[start:stop]) - self._ends[start], np.diff(self._ends[start : stop + 1])
+        added = np.add.reduceat(found.adds.astype(np.int64), begin)
+        mixed = np.repeat((added > 0) & (added < counts), counts)  # of the others tag and kind follow
+        of_mixed = [found[place] for place in np.flatnonzero(mixed).tolist()]
+        put(tags, "tag", [one.tag for one in of_mixed], mixed)
+        put(tags, "kind", [one.kind for one in of_mixed], mixed)
+        return {"keys": {"tags": {"lengths": counts, "of": tags}}, "some": {}}
