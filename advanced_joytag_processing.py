@@ -43,9 +43,9 @@ from tagcheck import cluster, data_folder, script, tags
 from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
-from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
+from tagcheck.embedding import ShardWriter, download, joytag_network, store, tagger
 from tagcheck.embedding.shared_store import SharedStore
-from tagcheck.embedding.tagger import Begun
+from tagcheck.embedding.tagger import Begun, Tagger
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
 from tagcheck.library import FileInfo, Library, choose, tag_fields
 from tagcheck.lock import sole_run
@@ -84,7 +84,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     beside = "embed for a further tagger beside the first: lower-case letters, digits, - and _ (docs/taggers.md)"
     script.add_option(parser, "--name", beside, None, type=set_name)
     device = "where the network runs (default: auto, the GPU where there is one)"
-    script.add_option(parser, "--device", device, "auto", choices=tagger.DEVICES)
+    script.add_option(parser, "--device", device, "auto", choices=joytag_network.DEVICES)
     precision = "of the network's arithmetic (default: auto, as the embeddings that are there, else what is fast here)"
     script.add_option(parser, "--precision", precision, "auto", choices=("auto", *joytag_network.PRECISIONS))
     script.add_whole(parser, "--batch-size", "pictures computed at once (default: what suits the device)")

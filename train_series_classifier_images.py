@@ -43,7 +43,7 @@ from tagcheck import changed, dataset, files, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.duplicates import measuring
-from tagcheck.embedding import Embeddings, download, joytag_network, store, tagger
+from tagcheck.embedding import Embeddings, joytag_network, store
 from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
@@ -93,7 +93,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     model = "the tagger's folder, as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
     script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR", type=script.path)
     device = "where to train (default: auto, the GPU where there is one)"
-    script.add_option(made, "--device", device, "auto", choices=tagger.DEVICES)
+    script.add_option(made, "--device", device, "auto", choices=joytag_network.DEVICES)
     for option, name, what in (
         ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
         ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
@@ -381,6 +381,8 @@ def train_networks(
 
 def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag_network.Published, Path, torch.device]:
     """The network that the embeddings are of, its folder, and where to train. Raises `BadFile` for another network's folder."""
+    from tagcheck.embedding import download, tagger  # here, since they take a third of a second to load
+
     device = tagger.choose_device(args.device)
     if not (embedded.model or "").startswith("joytag-"):
         raise UsageError(

@@ -40,7 +40,7 @@ from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
 from tagcheck.duplicates import measuring
-from tagcheck.embedding import joytag_network, store, tagger
+from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
@@ -241,6 +241,8 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
     None also, and a line why, where the library's pictures or the network's files are out of reach: then the
     stored embeddings alone count.
     """
+    from tagcheck.embedding import tagger  # here, since it takes a third of a second to load
+
     base = made.card.get("finetuned", {}).get("base", {})
     if not made.network or "folder" not in base:
         return None

@@ -55,9 +55,16 @@ def as_bytes(hashes: Sequence[str]) -> np.ndarray:
 
 
 def places(names: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Where each of `names` stands `among` others (n,), -1 where it does not."""
-    place = {name: row for row, name in enumerate(among.tolist())}
-    return np.array([place.get(name, -1) for name in names.tolist()], dtype=np.int64)
+    """Where each of `names` (n,) stands `among` others, int64 (n,), -1 where it does not; both of `as_bytes`.
+
+    >>> places(as_bytes(["ab" * 32, "cd" * 32]), as_bytes(["cd" * 32])).tolist()
+    [-1, 0]
+    """
+    if not len(among):
+        return np.full(len(names), -1, dtype=np.int64)
+    known, first = np.unique(among.view("S32"), return_index=True)
+    at = np.minimum(np.searchsorted(known, names.view("S32")), len(known) - 1)
+    return np.where(known[at] == names.view("S32"), first[at], -1)
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:

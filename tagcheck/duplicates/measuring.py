@@ -1,5 +1,7 @@
 """Measure what "the same picture" means for a network: the owner's own pictures, changed in memory, beside the rest."""
 
+from __future__ import annotations
+
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +10,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,7 +18,7 @@ from PIL import Image
 from tagcheck import script
 from tagcheck.duplicates import kept_pairs, pixel_difference, same_picture
 from tagcheck.duplicates.same_picture import Measured
-from tagcheck.embedding import Embeddings, Tagger, store
+from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import FileUnavailable
 from tagcheck.pictures import preparation
 from tagcheck.pictures.decoder_processes import Decoders
@@ -26,6 +28,9 @@ from tagcheck.pictures.retouching import CHANGES, CROP, changed
 from tagcheck.pictures.thumbnails import BYTES, picture_thumbnail
 from tagcheck.similar import Pairs
 from tagcheck.similar import pairs as pair_search
+
+if TYPE_CHECKING:  # a detector measures nothing
+    from tagcheck.embedding.tagger import Tagger
 
 FEWEST = 40  # pictures below which nothing is measured
 SHARE, MOST, AT_LEAST = 10, 200, 100  # one picture in SHARE is changed, but at least and at most so many

@@ -1,7 +1,6 @@
 """From which cosine on two pictures count as copies, told by pairs that the owner has judged."""
 
 import numpy as np
-from scipy import optimize
 
 THRESHOLDS = np.r_[0.01:0.9:0.01, 0.9:0.99:0.005, 0.99:1.0001:0.001].round(4)
 
@@ -12,6 +11,8 @@ def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.nda
     It never falls with the cosine. `known_cosine`, `known_copy` (k,) are the judged pairs. They need
     not be drawn evenly over the cosines, but at one cosine they have to be like the others there.
     """
+    from scipy import optimize  # here, since loading it takes a quarter of a second and only --calibrate needs it
+
     at, place, count = np.unique(known_cosine, return_inverse=True, return_counts=True)
     share = np.bincount(place, known_copy) / count
     return np.asarray(np.interp(cosine, at, optimize.isotonic_regression(share, weights=count).x))

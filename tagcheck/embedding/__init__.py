@@ -1,6 +1,5 @@
 """From pixels to one stored vector a picture: the taggers and the shards."""
 
 from tagcheck.embedding.store import Embeddings, ShardWriter, TagHead
-from tagcheck.embedding.tagger import Tagger
 
-__all__ = ["Embeddings", "ShardWriter", "TagHead", "Tagger"]
+__all__ = ["Embeddings", "ShardWriter", "TagHead"]

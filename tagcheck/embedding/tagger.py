@@ -28,7 +28,6 @@ from tagcheck.embedding.tagger_json import Descriptor
 from tagcheck.errors import UsageError
 from tagcheck.pictures import Recipe, preparation
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 BATCHES = {"cuda": 256, "mps": 32}  # pictures at once
 
 

@@ -14,9 +14,6 @@ from typing import Any
 from tagcheck import data_folder, files, script
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.library.folder import known_hashes
-from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Library
 
 HYDRUS = "hydrus"
@@ -73,11 +70,17 @@ def open_library(
     With `follow_mapping`, the tag services that the first stage was told to count hold here too,
     unless the settings name some, and so do the patterns of what it left out of a folder (`exclude`). `tell` gets a line now and then about what is waited for.
     """
+    # Each is loaded here, since a run that opens no library would wait a third of a second for both.
     if name == HYDRUS:
+        from tagcheck.library.hydrus.client import Hydrus
+
         chosen = settings.tag_services or (_mapped(folder, "tag_services", HYDRUS) if follow_mapping else ())
         writing, machine = settings.write_service, settings.machine_services
         services: dict[str, Any] = {"tag_services": chosen, "machine_services": machine, "write_service": writing}
         return Hydrus(settings.url, settings.key, **services, tell=tell)
+    from tagcheck.library.folder import known_hashes
+    from tagcheck.library.folder.library import FolderLibrary
+
     root = files.named(name, "--library")
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import optimize, sparse
+from scipy import sparse
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -190,6 +190,8 @@ class _Fit:
 
     def best(self) -> dict[str, Tensor]:
         """Where the penalised likelihood is highest (L-BFGS)."""
+        from scipy import optimize  # here, since loading it takes a quarter of a second and only learning needs it
+
         sizes = [len(start) for start, *_ in self.free.values()]
         pairs = [pair for starts, pulls, *_ in self.free.values() for pair in zip(starts, pulls)]
         start, pull = torch.tensor(pairs, dtype=torch.float64).T

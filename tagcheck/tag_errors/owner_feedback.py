@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, sparse
+from scipy import sparse
 from scipy.special import expit
 
 from tagcheck.learning.linear_probes import logit
@@ -138,6 +138,9 @@ def _fit(
     """Coefficients of a logistic regression of weighted rows with the offset `start`, each at least `lowest` and drawn to 0 by a
     normal prior of width `spread`.
     """
+    from scipy import (
+        optimize,  # here, since loading it takes a quarter of a second and a run without decisions needs it not
+    )
 
     def loss(terms: np.ndarray) -> tuple[float, np.ndarray]:
         score = start + x @ terms

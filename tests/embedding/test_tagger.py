@@ -65,7 +65,7 @@ def test_a_gpu_is_chosen_where_there_is_one(monkeypatch, cuda, mps, asked, chose
     """Stand-ins for what PyTorch finds: no such card is here."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    if chosen not in tagger.DEVICES:
+    if chosen not in joytag_network.DEVICES:
         with pytest.raises(UsageError, match=chosen):
             tagger.choose_device(asked)
         return

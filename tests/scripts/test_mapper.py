@@ -22,6 +22,7 @@ from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, LibraryRefused, LibraryUnreachable, MissingInput, UsageError
 from tagcheck.library import choose
 from tagcheck.library.choose import LibrarySettings
+from tagcheck.library.hydrus import client
 
 
 def picture(number: int) -> bytes:
@@ -240,8 +241,8 @@ def test_an_empty_dataset_is_an_error_and_writes_nothing(
 def test_a_page_that_never_loads_is_given_up_with_its_name(
     map_it: Callable, server: HydrusServer, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = choose.Hydrus
-    monkeypatch.setattr(choose, "Hydrus", lambda *args, **options: real(*args, page_wait=0.3, **options))
+    real = client.Hydrus
+    monkeypatch.setattr(client, "Hydrus", lambda *args, **options: real(*args, page_wait=0.3, **options))
     page = server.page("Dataset", "Elves")
     page.state, page.unready = INITIALISING, 1000
     with pytest.raises(LibraryUnreachable, match="page 'Dataset / Elves' is still loading after 0 s"):
