@@ -392,6 +392,13 @@ def test_rows_from_many_shards_are_gathered_as_one_by_one(at_once, tmp_path, mon
     assert found.matrix.tolist() == [rows[hash] for hash in found.hashes]
 
 
+def test_every_number_of_half_precision_becomes_that_of_numpy():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for some in (halves[np.isfinite(halves)], halves):  # with and without infinities
+        found, wanted = store._as_float32(some), some.astype(np.float32)
+        assert np.array_equal(found, wanted, equal_nan=True) and np.array_equal(np.signbit(found), np.signbit(wanted))
+
+
 def test_twenty_thousand_rows_load_in_well_under_a_second_of_work(tmp_path):
     rows = np.random.default_rng(0).standard_normal((20_000, 768), dtype=np.float32)
     with ShardWriter(tmp_path, "m", "p") as writer:
