@@ -25,7 +25,8 @@ FOLDED, ENTRIES = "folded", "errors"
 XZ, COLUMNS, BZIP2 = "xz", "columns", "bz2"  # how a line is packed, the two last in older files
 LARGE = 5_000  # records of one list from which on they are folded
 TOGETHER = 4096  # records a line
-NUMBERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 0, "lp": 1, "pb": 1}]  # most bytes are numbers of two
+# Of xz: most bytes are numbers of two, and what comes twice is short, so that looking for more only takes longer.
+NUMBERS = [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 1, "pb": 1, "mf": lzma.MF_BT2, "nice_len": 8, "depth": 4}]
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
 STREAMS: dict[Any, Callable[[], Any]] = {
     XZ: partial(lzma.LZMADecompressor, memlimit=LARGEST),
