@@ -47,7 +47,9 @@ HINGES = {
     "probe_share": SHARE_BENDS,
     "kernel_share": SHARE_BENDS,
 }
-SUM_BEND = 0.35  # of the cells of a fit, half of which are written
+SUM_BEND = (
+    0.7  # of the unwritten cells of a fit: written ones are as many in a large library, a fifth of them in a small one
+)
 ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit, of which `FIT_CELLS` at least are counted
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
@@ -345,7 +347,8 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: n
         beta = _regressed(of_sample, shown[sample], weight, beta)
         linear = design.linear(beta, cells.features, taught)
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
-        bend = _bend(_along(lines, linear[sample], some.column[sample]), shown[sample], weight)
+        own = _along(lines, linear[sample], some.column[sample])
+        bend = _bend(own, shown[sample], weight, y[sample])
         belongs = _on_lines(lines, linear, some, bend)
         del linear
         of_space = _space_rates(belongs, some, spaces, miss_rate, by_hand)
@@ -485,12 +488,13 @@ def _along(lines: np.ndarray, linear: np.ndarray, column: np.ndarray) -> np.ndar
     return np.asarray(own[:, 0] + own[:, 1] * linear)
 
 
-def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray, given: np.ndarray) -> np.ndarray:
     """(place, slope below it, how much more above, intercept) of a bend in `linear` (s,) by which its chances come true at both ends.
 
-    The evidence is bent kind by kind; where several kinds say no at once, their sum says it less than is so.
+    The evidence is bent kind by kind; where several kinds say no at once, their sum says it less than is so. The place is told by
+    the cells that are not `given` (s,) bool, so that it is the same in a small library, whose fit has few that are.
     """
-    place = np.quantile(linear, SUM_BEND)
+    place = np.quantile(linear if given.all() else linear[~given], SUM_BEND)
     columns = np.column_stack([linear, np.maximum(linear - place, 0), np.ones(len(linear))])
     return np.asarray(np.r_[place, _regressed(columns, target, weight, np.array([1.0, 0, 0]))])
 

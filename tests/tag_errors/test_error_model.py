@@ -71,9 +71,21 @@ def test_chances_come_true_at_the_low_end_too():
     cells = Cells(
         np.arange(20_000), np.zeros(20_000, int), linear[:, None], np.ones(20_000, bool), np.ones(20_000), ("probe",)
     )
-    bend = error_model._bend(linear, (rng.random(20_000) < true).astype(float), np.ones(20_000))
+    half = linear > -1  # of the cells of a fit are written
+    bend = error_model._bend(linear, (rng.random(20_000) < true).astype(float), np.ones(20_000), half)
     bent, low = error_model._on_lines(np.array([[0.0, 1.0]]), linear, cells, bend), linear < -4
     assert abs(bent[low].sum() / true[low].sum() - 1) < 0.4 < expit(linear[low]).sum() / true[low].sum() - 1
+
+
+def test_the_evidence_bends_at_the_same_place_where_fewer_tags_are_written():
+    rng = np.random.default_rng(0)
+    linear, given = np.r_[rng.normal(-4, 2, 5000), rng.normal(3, 2, 5000)], np.arange(10_000) >= 5000
+    few = np.flatnonzero(~given | (rng.random(10_000) < 0.2))
+    all_of_them, fewer = (
+        error_model._bend(linear[some], given[some].astype(float), np.ones(len(some)), given[some])[0]
+        for some in (np.arange(10_000), few)
+    )
+    assert all_of_them == fewer == np.quantile(linear[~given], error_model.SUM_BEND)
 
 
 def test_the_cells_of_a_fit_stand_for_all_and_are_the_same_every_time(monkeypatch):
