@@ -138,9 +138,7 @@ def _fit(
     """Coefficients of a logistic regression of weighted rows with the offset `start`, each at least `lowest` and drawn to 0 by a
     normal prior of width `spread`.
     """
-    from scipy import (
-        optimize,  # here, since loading it takes a quarter of a second and a run without decisions needs it not
-    )
+    from scipy import optimize  # here, since loading it takes a quarter of a second and only decisions need it
 
     def loss(terms: np.ndarray) -> tuple[float, np.ndarray]:
         score = start + x @ terms

@@ -27,11 +27,8 @@ from tagcheck.tag_errors.tag_rules import Exclusion
 MOST = 0.05  # share of the pictures, and of the uses of tags, that may have changed
 FAR = 0.2, 10  # a tag is used far more or less than it was from this share of its uses on, and as many more
 LEAST = 3e-4  # an unwritten tag less likely than this is not kept: all of them together move nothing
-FIRST, BLOCK, AT_ONCE = (
-    64,
-    2048,
-    20_000_000,
-)  # pictures, at first and then, and cosines of them and new ones, that are held at once
+FIRST, BLOCK = 64, 2048  # pictures that are held at once, at first and then
+AT_ONCE = 20_000_000  # cosines of them and new ones
 
 
 class TooMuch(Exception):

@@ -532,9 +532,8 @@ def _of_cells(seen: Examined, places: np.ndarray, error: np.ndarray, broken: dic
     """The suggestions for the cells at `places` (k,), by the `error` (m,) of all cells; told is the rule that one breaks."""
     written = seen.cells.given[places]
     against = written & np.isin(places, [*broken])
-    issue = np.where(
-        against, 3, np.where(_disagrees(written, sides_of(seen, places)), 2, written)
-    )  # places in `ISSUES`
+    differs = _disagrees(written, sides_of(seen, places))
+    issue = np.where(against, 3, np.where(differs, 2, written))  # their places in `ISSUES`
     rules = [(at, broken[places[at]]) for at in np.flatnonzero(against).tolist()]
     told = {at: ({"rule": rule.rule, "against": rule.against, SAID: rule.said}, "") for at, rule in rules}
     row, column = (one[places].astype(np.int32) for one in (seen.cells.row, seen.cells.column))
