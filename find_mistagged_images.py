@@ -214,7 +214,7 @@ def make_report(
         "summary": summary,
         "learned_exclusions": [] if seen is None else learned_exclusions(seen),
         "near_pictures": [hashes[row] for row in shown],
-        "errors": errors,
+        "errors": errors or [],  # which is written as it is
     }
 
 

@@ -75,10 +75,10 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     the tag's own term.
 
     >>> said = [Answer("missing", "missing_tags", "hat", 0.9, k % 2 == 0) for k in range(60)]
-    >>> round(learn(said)("missing", "missing_tags", "hat", 0.9), 1)
-    0.5
-    >>> round(learn(said)("missing", "missing_tags", "dog", 0.9), 3)
-    0.9
+    >>> learn(said)("missing", "missing_tags", "hat", np.array([0.9])).round(1)
+    array([0.5])
+    >>> learn(said)("missing", "missing_tags", "dog", np.array([0.9])).round(3)
+    array([0.9])
     """
     counts: dict[str, tuple[int, int]] = {}
     for one in decided:
