@@ -40,7 +40,7 @@ FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
 LIKELY = 0.5  # from here on a tag and what it brought are one finding
 FLOOR = 0.01  # suggestions below this confidence are never listed
-BARE: dict[str, Any] = {}  # one for all suggestions without evidence: of a million pictures 250 MB
+BARE: dict[str, Any] = {}  # of a suggestion without evidence
 SAID = "said"  # in the evidence of a cell that breaks a rule: the words that its sentence begins with
 SIDES = ("neighbours", "neighbours_with", "twins", "twins_with")
 AT_ONCE = 20_000  # suggestions of which the embeddings are looked at together: those of more take hundreds of MB
@@ -55,8 +55,8 @@ class Suggestion:
     """One tag of one picture that should be added (`kind` "missing") or removed ("incorrect").
 
     `row` is the picture's row in what was examined, `issue` one of `ISSUES`, `confidence` the probability, 0 to 1, that the
-    suggestion is right. `evidence` are the numbers that it rests on, by name, `why` is a sentence of them; both are empty where
-    they were not asked for (`suggestions`, `told`).
+    suggestion is right. `evidence` are the numbers that it rests on, by name, `why` is a sentence of them; both are empty until
+    `tagcheck.tag_errors.telling` makes them.
     """
 
     row: int
@@ -125,9 +125,7 @@ class Suggestions(Sequence[Suggestion]):
 
     def where(self, which: np.ndarray) -> Suggestions:
         """Those of which `which` (k,) is true."""
-        at = np.cumsum(which) - 1
-        told = {int(at[place]): mine for place, mine in self.told.items() if which[place]}
-        return replace(self, **{column: getattr(self, column)[which] for column in COLUMNS}, told=told)
+        return self.at(np.flatnonzero(which))
 
     def at(self, places: np.ndarray) -> Suggestions:
         """Those at the `places`, in their order."""
