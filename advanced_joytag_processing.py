@@ -63,7 +63,8 @@ from tagcheck.writing.ledger import outcomes
 
 DIGEST_SECONDS = 60.0  # that a run spends on the digests of what was embedded before they were kept
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
-PART = 256  # pictures that a worker of a cluster is given at once, and what a lost one costs at most
+PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
+PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
 LARGEST = 65_504.0  # of float16, which shards are in
 MEGA = 1_000_000
@@ -472,7 +473,8 @@ def embed_on_cluster(
     args: argparse.Namespace, job: Job, new: Sequence[FileInfo], again: frozenset[str], message: script.Shown | None
 ) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
-    parts = [new[start : start + PART] for start in range(0, len(new), PART)]
+    size = min(max(len(new) // PARTS, PART[0]), PART[1])
+    parts = [new[start : start + size] for start in range(0, len(new), size)]
     make = partial(cluster_worker, args, job.model.id, again, job.folder, job.limits, data_folder.utc_now())
     total = Work()
 

@@ -66,7 +66,7 @@ def workers_of(driver: int) -> list[int]:
 
 def started(shelf: Shelf, *more: object, workers: int = 2) -> subprocess.Popen:
     """The stage with parts of four pictures, so that a kill meets one in its midst; no worker waits for work to come."""
-    code = "import sys; import advanced_joytag_processing as stage; stage.PART = 4; sys.exit(stage.main(sys.argv[1:]))"
+    code = "import sys; import advanced_joytag_processing as stage; stage.PART = (4, 4); sys.exit(stage.main(sys.argv[1:]))"
     return subprocess.Popen(
         [sys.executable, "-c", code, *shelf.arguments("--engine", "ray", "--workers", workers, *more)],
         cwd=PROJECT,
