@@ -1,23 +1,20 @@
-"""What the benchmarks share: the project on the path, what work takes, peers that take turns, pictures to plant things in."""
+"""What the benchmarks share: the project on the path, what work takes, and peers that take turns."""
 
-import io
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from random import Random
 from typing import Any, TypeVar
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 NETWORK = PROJECT / "sample" / "network"
-MIRROR = "mirror"
 T = TypeVar("T")
 
 
@@ -68,45 +65,3 @@ def taking_turns(
             for own, clock, since in zip(taken, clocks, start):
                 own[name].append(clock() - since)
         yield found, taken
-
-
-def copy_of(rng: Random, original: bytes, how: str, *formats: str) -> bytes:
-    """An encoded picture's copy: one of the sample's changes in one of the `formats`, or its mirror image."""
-    from PIL import Image, ImageOps
-
-    from sample.plant.copies import encode, retouch
-
-    if how != MIRROR:
-        return retouch(rng, original, how, rng.choice(formats))
-    with Image.open(io.BytesIO(original)) as opened:
-        return encode(ImageOps.mirror(opened.convert("RGB")), "jpg", rng.randint(82, 93))
-
-
-def pictures_below(folder: Path, seed: int) -> list[Path]:
-    """The pictures in a folder and what is below it, in an order drawn from the seed."""
-    endings = (".png", ".jpg", ".jpeg", ".webp")
-    paths = sorted(path for path in folder.expanduser().rglob("*") if path.suffix.lower() in endings)
-    Random(seed).shuffle(paths)
-    return paths
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Nothing that the block says is shown."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        yield
-
-
-def embedded(library: Path, data: Path, model: Path = NETWORK) -> tuple[Any, dict[str, str]]:
-    """(the data folder, each file's name by its hash) once the first two stages have mapped and embedded a library."""
-    import advanced_joytag_processing
-    import dataset_hardcore_mapper
-    from tagcheck import data_folder
-    from tagcheck.data_folder import DATASET, DataFolder
-
-    folder = DataFolder(data)
-    with silent():
-        dataset_hardcore_mapper.main(["--library", str(library), "--data-dir", str(data)])
-        advanced_joytag_processing.main(["--model-dir", str(model), "--data-dir", str(data)])
-    records = data_folder.load(folder.require(DATASET), DATASET)["results"]
-    return folder, {one["hash"]: Path(one["file_path"]).name for one in records}

@@ -12,7 +12,6 @@ forward        the network: JoyTag's own code (--upstream, a clone of github.com
                attention and with ours where there is one
 stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
 cluster        the whole stage by --workers of a Ray cluster of this machine
-preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
 digest         loading 100,000 embeddings, and the share that holding every shard against its sum takes
 
 Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
@@ -48,8 +47,8 @@ from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import joytag_network, store, tagger
 from tagcheck.pictures import preparation
 
-PARTS = ("forward", "stage", "preprocessing", "cluster", "digest")
-DEFAULT = ("forward", "preprocessing")
+PARTS = ("forward", "stage", "cluster", "digest")
+DEFAULT = ("forward",)
 GFLOP = 162.0  # one picture through the published network
 PRODUCT = "a square product in bfloat16"  # what a device can do at most
 DRAWINGS = 32  # different pictures that are drawn, which takes longer than anything else
@@ -81,13 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    parts = {
-        "forward": forward,
-        "stage": stage,
-        "preprocessing": preprocessing,
-        "cluster": by_workers,
-        "digest": digest,
-    }
+    parts = {"forward": forward, "stage": stage, "cluster": by_workers, "digest": digest}
     for part in args.parts or DEFAULT:
         print(f"== {part}")
         parts[part](args)
@@ -324,27 +317,6 @@ def children_seconds() -> float:
     return used.children_user + used.children_system
 
 
-def preprocessing(args: argparse.Namespace) -> None:
-    """JPEGs of 3 and 12 million pixels to the network's input, and what the short cut changes in the embedding."""
-    network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text()) | {"num_blocks": 2}).eval()
-    fast = FastViT(network, torch.float32)
-    for width, height in ((2048, 1536), (4000, 3000)):
-        files = []
-        for seed in range(3):
-            out = io.BytesIO()
-            drawing(width, height, seed).save(out, "JPEG", quality=90)
-            files.append(out.getvalue())
-        peers = {
-            "whole, squared, resized": lambda: [plain_preparation(data) for data in files],
-            "tagcheck.pictures.preparation": lambda: [preparation.prepare_bytes(data, 448)[0] for data in files],
-        }
-        seconds, found = in_turns(peers, args.rounds, time.thread_time)
-        exact, ours = (fast(torch.from_numpy(preparation.batch(frames))) for frames in found.values())
-        note = {"tagcheck.pictures.preparation": exactness(ours, exact, network.head)}
-        print(f"-- {width} x {height}")
-        table(seconds, len(files), "file", note)
-
-
 def digest(args: argparse.Namespace) -> None:
     """Drawn embeddings of JoyTag's length, loaded again and again with the check of the sums timed within."""
     took, shares, check = [], [], store._check_bytes
@@ -368,15 +340,6 @@ def digest(args: argparse.Namespace) -> None:
             took.append(time.process_time() - began)
             shares.append(spent / took[-1])
     print(f"{statistics.median(took):.3f} s, {statistics.median(shares):.1%} of it for the sums (medians)")
-
-
-def plain_preparation(data: bytes) -> np.ndarray:
-    """As upstream does it: decode all of it, paste it on the whole white square, resize that."""
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), (255, 255, 255))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return np.asarray(square.resize((448, 448), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
 def draw_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
