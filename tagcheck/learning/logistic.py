@@ -33,9 +33,10 @@ def logistic(
     beta, (loss, p) = start, _loss(x, start, target, weight, penalty)
     for _ in range(rounds):
         gradient = x.T @ (weight * (p - target)) + penalty * beta
-        curve, hessian = (weight * p * (1 - p))[:, None], np.diag(penalty)
+        root, hessian = np.sqrt(weight * p * (1 - p))[:, None], np.diag(penalty)
         for rows in (slice(start, start + AT_ONCE) for start in range(0, len(x), AT_ONCE)):
-            hessian += (x[rows] * curve[rows]).T @ x[rows]
+            curved = x[rows] * root[rows]
+            hessian += curved.T @ curved  # of one array with itself: half of the products are made
         step = np.linalg.solve(hessian, gradient)
         scale = 1.0
         while (now := _loss(x, beta - scale * step, target, weight, penalty))[0] > loss + 1e-9 and scale > 1e-3:

@@ -484,8 +484,8 @@ def by_parts(function: Callable[..., np.ndarray], *columns: np.ndarray) -> np.nd
 
 def _along(lines: np.ndarray, linear: np.ndarray, column: np.ndarray) -> np.ndarray:
     """`linear` (m,) on the own line of each tag of `column` (m,)."""
-    own = lines[column]
-    return np.asarray(own[:, 0] + own[:, 1] * linear)
+    intercept, slope = np.ascontiguousarray(lines.T)  # single columns are quick to look up
+    return np.asarray(intercept[column] + slope[column] * linear)
 
 
 def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -632,15 +632,16 @@ def _miss_rates(
     # On the whole they stay at the rate of their namespace, or the library's: else no forgetting at all and a weaker word of
     # the strongest evidence would explain the same tags as well, and the rounds of the fit would drift there.
     alone = np.where(of_space == 1, len(of_space), np.arange(len(of_space)))[spaces]
-    found, sums = np.empty(len(cells)), np.zeros((2, len(of_space) + 1))
+    found, by_tag = np.empty(len(cells)), np.zeros((2, len(spaces)))
     for part in parts:
         row, column, weight, lost = sure(part)
         of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
         found[part] = of_picture * often[column]
-        weight = weight * by_hand[column]
-        sums += [np.bincount(alone[column], values, len(of_space) + 1) for values in (weight, found[part] * weight)]
-    scale = rate * np.append(of_space, 1) * sums[0] / np.maximum(sums[1], SMALLEST)
-    return by_parts(lambda found, column: np.clip(found * scale[alone[column]], 0.002, 0.95), found, cells.column)
+        weight *= by_hand[column]
+        by_tag += [np.bincount(column, values, len(spaces)) for values in (weight, found[part] * weight)]
+    sums = [np.bincount(alone, values, len(of_space) + 1) for values in by_tag]
+    scale = (rate * np.append(of_space, 1) * sums[0] / np.maximum(sums[1], SMALLEST))[alone]
+    return by_parts(lambda found, column: np.clip(found * scale[column], 0.002, 0.95), found, cells.column)
 
 
 def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, level: float = LEVEL) -> Rate:
@@ -684,7 +685,7 @@ def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
 
 def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> float:
     """Wrong tags in units of the tag's frequency, where a tag is expected least, kappa, in steps of 5 % of what chance gives."""
-    order = np.argsort(written / share, kind="stable")
+    order = np.argsort(written / share)
     chance = (weight * share)[order]
     reached = np.cumsum(chance)
     stops = list(itertools.pairwise(np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])))
@@ -699,7 +700,7 @@ def _wrong_rate(
 
     They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
     """
-    order = np.argsort(belongs / share, kind="stable")
+    order = np.argsort(belongs / share)
     reached = chance[order]
     np.cumsum(reached, out=reached)
     low = order[: int(np.searchsorted(reached, LOWEST * reached[-1]))]
@@ -726,7 +727,9 @@ def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(ROUNDS if len(kind) > FIT_CELLS else 0):  # a share above 1 is left to the others
             rest = share < 1
             share[rest] = size[rest] * (FIT_CELLS - np.count_nonzero(~rest)) / size[rest].sum()
-            share = np.minimum(share, 1.0)
+            if share.max() <= 1:
+                break
+            np.minimum(share, 1.0, out=share)
         reached = np.cumsum(share) + 0.5
         del size
         drawn = np.floor(reached) > np.floor(reached - share)
@@ -762,7 +765,7 @@ class _Design:
     @classmethod
     def of(cls, names: tuple[str, ...], features: np.ndarray) -> tuple[_Design, np.ndarray]:
         """(the design by the evidence (s, len(names)) of a sample, its columns with one of ones)."""
-        raw = np.stack(list(_bent(names, features)), axis=1)
+        raw = np.ascontiguousarray(_bent(names, features).T)
         made = cls(names, raw.mean(axis=0), raw.std(axis=0) + 1e-6)
         return made, np.column_stack([(raw - made.mean) / made.width, np.ones(len(raw))])
 
@@ -771,17 +774,20 @@ class _Design:
         scaled, out = coefficients[:-1] / self.width, np.empty(len(features if places is None else places))
         for rows in blocks(len(out), CHUNK):
             some = features[rows if places is None else places[rows]]
-            out[rows] = scaled.astype(np.float32) @ np.stack(list(_bent(self.names, some)))
+            out[rows] = scaled.astype(np.float32) @ _bent(self.names, some)
         out += float(coefficients[-1] - self.mean @ scaled)
         return out
 
 
-def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
-    for place, name in enumerate(names):
-        x = np.ascontiguousarray(features[:, place], dtype=np.float32)
-        yield x
-        for bend in HINGES.get(name.rpartition("/")[2], ()):
-            yield np.maximum(x - bend, 0)
+def _bent(names: tuple[str, ...], features: np.ndarray) -> np.ndarray:
+    """The evidence (m, len(names)) as columns, and then what of each kind is beyond its bends: (k, m) float32."""
+    bends = [(at, bend) for at, name in enumerate(names) for bend in HINGES.get(name.rpartition("/")[2], ())]
+    kinds, places = np.array(bends, dtype=np.float32).reshape(-1, 2).T
+    out = np.empty((len(names) + len(bends), len(features)), dtype=np.float32)
+    out[: len(names)] = features.T
+    beyond = np.subtract(out[kinds.astype(np.int64)], places[:, None], out=out[len(names) :])
+    np.maximum(beyond, 0, out=beyond)
+    return out
 
 
 def _regressed(x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
