@@ -237,12 +237,14 @@ class RidgePath:
         made = ScoreSums(*np.zeros((3, len(alphas), sums.sum_y.shape[1])))
         for fold, (values, vectors, projected, mean_x, mean_y) in enumerate(self._parts):
             square = (vectors.T @ sums.gram[fold] @ vectors).astype(np.float32)
+            half = np.tril(square) + np.tril(square, -1)  # the same for w'Sw, and half of the products
             cross, sum_x = vectors.T @ sums.cross[fold], vectors.T @ sums.sum_x[fold]
             mean = vectors.T @ (mean_x - sums.centre)
             for place, alpha in enumerate(alphas):
                 penalty = max(alpha * values.mean(), np.finfo(np.float32).eps)
                 weights = (projected / (values[:, None] + penalty)).astype(np.float32)
-                made.add(place, weights, square @ weights, cross, sum_x @ weights, mean_y - mean @ weights, sums, fold)
+                squared = linalg.blas.strmm(1.0, half.T, weights.T, side=1).T
+                made.add(place, weights, squared, cross, sum_x @ weights, mean_y - mean @ weights, sums, fold)
         return made
 
 
@@ -264,8 +266,9 @@ class ScoreSums(NamedTuple):
         sums: FoldedMoments,
         fold: int,
     ) -> None:
-        """Add the rows of one fold at `place`: `weights` (d, T), `squared` the second moments of the inputs times these, `cross`
-        (d, T) of inputs and targets, `linear` (T,) the sums of the scores without their `bias` (T,).
+        """Add the rows of one fold at `place`: `weights` (d, T), `squared` (d, T) whose products with these add up to the squares of the
+        scores without their bias (as the second moments of the inputs times the weights do), `cross` (d, T) of inputs and targets,
+        `linear` (T,) the sums of the scores without their `bias` (T,).
         """
         count = sums.count[fold]
         self.score[place] += linear + count * bias
