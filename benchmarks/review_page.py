@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
         took = other_process.submit(read_reports, folder).result()
         with Review(folder.review) as store:
-            held = queries.count(store, Filter())
+            held = queries.counted(store, Filter()).queues()["open"]
             print(f"{held.findings:,} findings, {held.suggestions:,} suggestions, {args.pictures:,} pictures")
             print(f"reading the reports: {told(took)}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
             decide_beforehand(store, args.decided)

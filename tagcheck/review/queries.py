@@ -312,16 +312,6 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: 
     return [_finding(heads[id], by_finding.get(id, [])) for id in ids if id in heads]
 
 
-def count(review: Review, view: Filter) -> Count:
-    """How many findings and suggestions match a view, exactly."""
-    return counted(review, view).of(view.state)
-
-
-def queues(review: Review, view: Filter) -> dict[str, Count]:
-    """The counts of a view in every queue."""
-    return counted(review, replace(view, state=OPEN)).queues()
-
-
 def counted(review: Review, view: Filter, known: Counted | None = None) -> Counted:
     """A view's counts in every queue, also together if it is of any queue. With `known` counts, only moves since are counted."""
     if (tallied := _tallied(view)) is not None and view.state:
@@ -369,7 +359,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     """What a bulk action decides: each matching suggestion once, as it is now; of these `findings` only, if given."""
     where, values = _where(view)
     if findings is not None:
-        where += f" AND s.rank IN (SELECT rank FROM cards WHERE id IN ({','.join('?' * len(findings))}))"
+        where += f" AND s.rank IN (SELECT rank FROM cards WHERE id IN ({_marks(findings)}))"
         values = [*values, *map(card_number, findings)]
     named = "s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
     query = f"SELECT {named} FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id"
@@ -491,7 +481,7 @@ def samples_behind(review: Review, batch: int) -> list[tuple[str, int]]:
 
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
-    made = Overview(queues=queues(review, Filter(state="")))
+    made = Overview(queues=counted(review, Filter()).queues())
     query = "SELECT name, band, sum(suggestions) FROM tallies WHERE scope = ? AND state = ? GROUP BY name, band"
     for issue, band, number in review.db.execute(query, (counts.ISSUE, OPEN)):
         if number:

@@ -349,10 +349,6 @@ class Review:
         """Do again what was undone last; None when there is nothing, as after any new decision."""
         return self._walk("undone", "done", "after", "ASC")
 
-    def history(self) -> dict[str, sqlite3.Row | None]:
-        """The events that `undo` and `redo` would take next: `{"undo": row, "redo": row}` with id, at, label."""
-        return {"undo": self._next_event("done", "DESC"), "redo": self._next_event("undone", "ASC")}
-
     def accepted(self) -> list[Key]:
         """The accepted changes that wait to be applied, by picture and tag."""
         query = f"SELECT hash, tag, action, other FROM decisions WHERE {WAITS} ORDER BY hash, tag, action"
@@ -421,15 +417,12 @@ class Review:
         self.db.executemany("INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return event
 
-    def _next_event(self, status: str, order: str) -> sqlite3.Row | None:
-        rows = self.db.execute(f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,))
-        return cast("sqlite3.Row | None", rows.fetchone())
-
     def _walk(self, status: str, becomes: str, to: str, order: str) -> Outcome | None:
         """Step over one event. What is not as the event left it was changed since (a write, a report), and stays."""
         left_as = "after" if to == "before" else "before"
         with self.writing() as db:
-            event = self._next_event(status, order)
+            newest = f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1"
+            event = db.execute(newest, (status,)).fetchone()
             if event is None:
                 return None
             outcome = Outcome(event["id"], event["label"])

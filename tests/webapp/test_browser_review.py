@@ -103,7 +103,7 @@ def test_a_session_on_a_tag_shows_the_tags_own_number_in_its_own_order_and_what_
 def test_a_picture_is_one_card_with_each_tag_once_and_a_swap_in_one_row(tab, site):
     with Review(site.folder.review) as store:
         sync(store, site.folder)
-        assert queries.count(store, Filter()).findings == COUNT - 2
+        assert queries.counted(store, Filter()).queues()["open"].findings == COUNT - 2
         id = queries.finding_of(store, queries.asks(store, Filter(tag="series:new"))[0].key)
     tab.goto(site.address(f"/error-review/card?at={id}"))
     assert sorted(rows(tab)) == sorted(["series: old → new", "add solo", *[f"add {tag}" for tag in TAGS]])
