@@ -23,17 +23,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from http import HTTPStatus
 from re import compile as pattern
 from typing import Any, TypeVar
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.hydrus.connection import (
-    BAD_REQUEST,
     EDIT_TAGS,
-    FORBIDDEN,
     LARGEST_FILE,
-    NOT_FOUND,
     PERMISSIONS,
     RELATIONSHIPS,
     TOO_LONG,
@@ -233,7 +231,7 @@ class Hydrus(Library):
         """
         for _ in range(5):
             boot, found = self._boot_id(), None
-            with tolerating(NOT_FOUND):
+            with tolerating(HTTPStatus.NOT_FOUND):
                 found = self._walk_once(names)
             if found and self._boot_id() == boot:
                 return Walk(found[0], tuple(found[1]), self._not_local(found[1]))
@@ -278,7 +276,7 @@ class Hydrus(Library):
 
     def _boot_id(self) -> str | None:
         """What changes when the client is started anew; None where the client is too old to say."""
-        with tolerating(NOT_FOUND):
+        with tolerating(HTTPStatus.NOT_FOUND):
             return self.connection.get("/client_info").get("boot_id")
         return None
 
@@ -385,7 +383,7 @@ class Hydrus(Library):
         try:
             return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=LARGEST_FILE).content
         except HydrusSaysNo as error:
-            if error.status != NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             raise FileUnavailable(f"Hydrus does not have the file {hash}: {error.says}") from None
 
@@ -405,7 +403,7 @@ class Hydrus(Library):
         return answer.content, answer.headers.get("Content-Type", "image/jpeg")
 
     def _picture(self, path: str, hash: str) -> Answer | None:
-        with tolerating(BAD_REQUEST, NOT_FOUND):
+        with tolerating(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
             return self.connection.request("GET", path, {"hash": hash}, most=LARGEST_PICTURE)
         return None
 
@@ -549,7 +547,7 @@ class Hydrus(Library):
 
     def commit(self) -> bool:
         """Have Hydrus save now what it would save within 30 seconds; False where the key may not ask for that."""
-        with tolerating(FORBIDDEN, NOT_FOUND):
+        with tolerating(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             if self._may_commit:
                 self.connection.post("/manage_database/force_commit", {})
             return self._may_commit

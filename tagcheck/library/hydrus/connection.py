@@ -16,16 +16,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+import urllib3
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import SSLError as Insecure
 from urllib3.util import ssl_
 from urllib3.util.ssl_match_hostname import CertificateError, match_hostname
 
@@ -43,8 +45,8 @@ FIRST_PATIENCE = 1.5  # seconds to keep trying a client that has never answered:
 LARGEST_JSON = 192 * 2**20  # a search that finds two million files is 140 MB
 LARGEST_FILE = 2 * 2**30
 PIECE = 2**18
+KEPT_OPEN = 32  # connections at the most: more than threads that ask at once
 
-OK, PARTIAL, BAD_REQUEST, NO_KEY, FORBIDDEN, NOT_FOUND, BUSY = 200, 206, 400, 401, 403, 404, 503  # of HTTP
 TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydrus itself takes 2 MiB
 NO_ADDRESS = "is not a web address: it looks like http://localhost:45869"
 FAILED = "API connection failed"  # begins every message about a client that cannot be reached
@@ -101,9 +103,8 @@ class Connection:
     `patience` is how many seconds to go on trying when a client that has answered before is gone
     (restarting) or answers 503 (its database is locked); `tell` gets one line when waiting begins; `timeout` is (seconds to
     connect, seconds until an answer begins), `TIMEOUT` where none is given.
-    Safe to use from several threads: each has its own keep-alive session. Proxies, certificates
-    and .netrc from the environment are not used and redirects are not followed, so that the key
-    goes to the named address only. A password in the address is sent there and never shown (`url` is without it).
+    Safe to use from several threads. Proxies, certificates and .netrc from the environment are not used and redirects are
+    not followed, so that the key goes to the named address only. A password in the address is sent there and never shown (`url` is without it).
     """
 
     def __init__(
@@ -120,7 +121,6 @@ class Connection:
         self.tell = tell or (lambda message: None)
         self._key = key.strip()
         self._timeout = timeout
-        self._local = threading.local()
         self._answered = False
         self._away: tuple[float, str] = (0.0, "")
 
@@ -161,11 +161,12 @@ class Connection:
             raise LibraryUnreachable(self._away[1])
         while True:
             answer, trouble = self._once(method, path, params, body, repeat, most)
-            if answer is not None and answer.status_code != BUSY:
+            if answer is not None and answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
                 self._answered = True
-                if answer.status_code in (OK, PARTIAL):
+                if answer.status_code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                     return answer
-                raise self._error(path, answer)
+                says = _words(answer)
+                raise HydrusSaysNo(self._what_it_means(path, answer, says), answer.status_code, says)
             if until is None:
                 patience = self.patience if answer is not None or self._answered else min(self.patience, FIRST_PATIENCE)
                 until = time.monotonic() + patience
@@ -186,24 +187,26 @@ class Connection:
         self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool, most: int
     ) -> tuple[Answer | None, str]:
         """The answer to one try, or None where trying again makes sense; and what is wrong, in words."""
-        sent: dict[str, Any] = {"params": params, "allow_redirects": False, "stream": True}
-        if body is not None:
-            sent |= {"data": json.dumps(body).encode("utf-8"), "headers": {"Content-Type": "application/json"}}
+        sent: dict[str, Any] = {"redirect": False, "preload_content": False, "decode_content": False}
+        if body is None:
+            sent["fields"] = params
+        else:
+            headers = {**self._pool.headers, "Content-Type": "application/json"}
+            sent |= {"body": json.dumps(body).encode("utf-8"), "headers": headers}
         timeout = self._timeout or TIMEOUT
+        sent["timeout"] = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         try:
-            with self._session().request(method, self._address + path, timeout=timeout, **sent) as answer:
+            with closing(self._pool.request(method, self._address + path, **sent)) as answer:
                 content = self._body(answer, most, timeout)
-        except requests.exceptions.SSLError as error:
+        except Insecure as error:
             raise self._unreachable(self._insecure(error)) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationParseError):
+        except LocationValueError:
             raise UsageError(f"API_URL {self.url!r} {NO_ADDRESS}") from None
-        except (requests.exceptions.ReadTimeout, ReadTimeoutError, TimeoutError):
-            self._drop_session()
+        except (ReadTimeoutError, TimeoutError):
             late = f"Hydrus at {self.url} took the request and did not answer within {timeout[1]:.0f} s"
             raise self._unreachable(late) from None
-        except (requests.exceptions.RequestException, HTTPError) as error:
-            self._drop_session()
-            if _never_sent(error):
+        except HTTPError as error:
+            if isinstance(error, (ConnectTimeoutError, NewConnectionError)):  # nothing can have been done
                 return None, f"no Hydrus answers at {self.url}"
             if not repeat:
                 broke = f"Hydrus at {self.url} broke off while it was answering"
@@ -212,40 +215,42 @@ class Connection:
             return None, f"Hydrus at {self.url} broke off{secure}"
         return content, f"Hydrus at {self.url} is busy (its database is locked)"
 
-    def _body(self, answer: requests.Response, most: int, timeout: tuple[float, float]) -> Answer:
+    def _body(self, answer: urllib3.BaseHTTPResponse, most: int, timeout: tuple[float, float]) -> Answer:
         """The answer, read whole: within its size and its time, and as it is (Hydrus compresses nothing)."""
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            self._drop_session()
             compressed = f"what answers at {self.url} is compressed, which no Hydrus client does"
             raise LibraryRefused(f"{compressed}: check API_URL, and what is in between")
         announced = answer.headers.get("Content-Length", "")
         began, received, parts = time.monotonic(), 0, []
         too_much = announced.isdecimal() and int(announced) > most
-        while not too_much and (part := answer.raw.read1(PIECE)):
+        while not too_much and (part := answer.read1(PIECE)):
             parts.append(part)
             received += len(part)
             too_much = received > most
             if time.monotonic() - began > min(BODY_SECONDS, timeout[1]) + received / SLOWEST:
                 raise TimeoutError
         if too_much:
-            self._drop_session()
             raise LibraryRefused(f"what answers at {self.url} sends more than {most / 1e6:,.0f} MB: check API_URL")
-        return Answer(answer.status_code, answer.reason or "", answer.headers, b"".join(parts))
+        return Answer(answer.status, answer.reason or "", answer.headers, b"".join(parts))
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            if not (self._key.isascii() and self._key.isprintable()):
-                raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}")
-            session = requests.Session()
-            session.trust_env, session.verify = False, _bundle() or True
-            session.headers.update({KEY_HEADER: self._key, "Accept-Encoding": "identity"})
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, _Watched())
-            self._local.session = session
-        return session
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        """The open connections, and what is sent with each request."""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}")
+        headers = {KEY_HEADER: self._key, "Accept-Encoding": "identity"}
+        login, found, _ = urlsplit(self._address).netloc.rpartition("@")
+        if found:
+            headers |= urllib3.make_headers(basic_auth=unquote(login))
+        trusted = _bundle() or DEFAULT_CA_BUNDLE_PATH
+        named: dict[str, Any] = {"ca_cert_dir" if os.path.isdir(trusted) else "ca_certs": trusted}
+        pool = urllib3.PoolManager(
+            maxsize=KEPT_OPEN, headers=headers, retries=False, cert_reqs=ssl.CERT_REQUIRED, **named
+        )
+        pool.pool_classes_by_scheme = {"http": _WatchedPool, "https": _WatchedSecurePool}
+        return pool
 
-    def _insecure(self, error: requests.exceptions.SSLError) -> str:
+    def _insecure(self, error: Insecure) -> str:
         """What is wrong with https at this address."""
         found = _cause(error)
         why = getattr(found, "verify_message", "") or getattr(found, "reason", "") or str(found)
@@ -259,10 +264,6 @@ class Connection:
         way_out = f"name the certificate's file in {CA_BUNDLE}, or use http:// on the same machine"
         return f"{shown} a trusted one ({why}): {way_out}"
 
-    def _drop_session(self) -> None:
-        self._session().close()
-        del self._local.session
-
     def _json(self, path: str, answer: Answer) -> dict[str, Any]:
         document = _parsed(answer.content)
         if not isinstance(document, dict):
@@ -274,25 +275,22 @@ class Connection:
             raise LibraryRefused(f"{other}: check API_URL") from None
         return document
 
-    def _error(self, path: str, answer: Answer) -> LibraryRefused:
-        says = _words(answer)
-        return HydrusSaysNo(self._what_it_means(path, answer, says), answer.status_code, says)
-
     def _what_it_means(self, path: str, answer: Answer, says: str) -> str:
         """An answer that is an error, with the way out."""
         status = answer.status_code
         if 300 <= status < 400:
             where = shown_address(answer.headers.get("Location", ""))
             return f"{self.url} sends elsewhere ({where}): put the final address in API_URL"
-        if "Hydrus-Server" not in answer.headers and status == BAD_REQUEST and TO_TLS.search(answer.content):
+        if "Hydrus-Server" not in answer.headers and status == HTTPStatus.BAD_REQUEST and TO_TLS.search(answer.content):
             return f"what answers at {self.url} wants https: write https:// in API_URL"
         if "Hydrus-Server" not in answer.headers:
             return f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL"
-        if status == FORBIDDEN and path != "/verify_access_key":
+        if status == HTTPStatus.FORBIDDEN and path != "/verify_access_key":
             return self._why_forbidden(says)
-        if status in (NO_KEY, FORBIDDEN) or (status == BAD_REQUEST and KEY_HEADER in says):
+        unknown = status == HTTPStatus.BAD_REQUEST and KEY_HEADER in says
+        if unknown or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return f"{FAILED}: Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}"
-        if status == BAD_REQUEST and "search results are no longer available" in says:
+        if status == HTTPStatus.BAD_REQUEST and "search results are no longer available" in says:
             return self._sees_some_files(says)
         return f"Hydrus answered {status} to {path}: {says}"
 
@@ -357,20 +355,12 @@ class _WatchedSecureConnection(_WatchedConnection, HTTPSConnection):
             match_hostname(self.sock.getpeercert() or {}, self.host.strip("[]").rstrip("."))  # type: ignore[arg-type]
 
 
-class _WatchedPool(HTTPConnectionPool):
+class _WatchedPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _WatchedConnection
 
 
-class _WatchedSecurePool(HTTPSConnectionPool):
+class _WatchedSecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _WatchedSecureConnection
-
-
-class _Watched(HTTPAdapter):
-    """Requests over watched connections."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedPool, "https": _WatchedSecurePool}
 
 
 def _bundle() -> str | None:
@@ -423,11 +413,6 @@ def _base_url(url: str) -> str:
         shown = shown_address(url.rstrip("/")).partition("?")[0].partition("#")[0]
         raise UsageError(f"API_URL {shown!r} {NO_ADDRESS}")
     return urlunsplit(parts).rstrip("/")
-
-
-def _never_sent(error: Exception) -> bool:
-    """True where no connection came about, so that nothing can have been done."""
-    return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(_cause(error), NewConnectionError)
 
 
 def _cause(error: BaseException) -> BaseException:

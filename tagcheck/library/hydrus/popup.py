@@ -9,10 +9,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from tagcheck.errors import LibraryError, LibraryRefused
-from tagcheck.library.hydrus.connection import BAD_REQUEST, NOT_FOUND, Connection, tolerating
+from tagcheck.library.hydrus.connection import Connection, tolerating
 
 APPEARS = 5.0  # seconds until a message that Hydrus was asked to show must be there
 EVERY = 1.0  # seconds between two updates
@@ -84,7 +85,7 @@ class Popup:
         """The answer, or None when the message is gone. A new message takes Hydrus' GUI a moment, in which it is not known yet."""
         until = time.monotonic() + APPEARS
         while True:
-            with tolerating(BAD_REQUEST, NOT_FOUND):
+            with tolerating(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
                 answer = self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
                 self._seen = True
                 return answer or {}
