@@ -129,7 +129,7 @@ from tagcheck.review.report_import import sync
 from tagcheck.review.store import Review
 with Review(folder.review) as review:
     found = sync(review, folder)
-    print(review.db.execute("SELECT count(*) FROM suggestions").fetchone()[0], "suggestions", found.problems or "")
+    print(review.db.execute("SELECT count(*) FROM suggestions").fetchone()[0], "suggestions", found or "")
 """
 PAGE = """
 import time

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -119,16 +118,6 @@ def load(folder: Path) -> tuple[tuple[Action, ...], str]:
     """(the table as the owner has it, "") or (the table as it comes, what is wrong with the owner's file)."""
     path = folder / FILE
     try:
-        found = path.stat()
-    except OSError:
-        return _read.__wrapped__(path, None)
-    return _read(path, (found.st_ctime_ns, found.st_size, found.st_ino))
-
-
-@lru_cache(8)
-def _read(path: Path, _: tuple[int, int, int] | None) -> tuple[tuple[Action, ...], str]:
-    """The file as it was when it had this time, size and number, which are read once."""
-    try:
         given = json_files.read(path, map_of(list_of(text(40), 40)))
         own = {RENAMED.get(name, name): [*map(parse, keys)] for name, keys in given.items()}
         # Actions that came later leave the keys alone that the owner has given to others.
@@ -185,11 +174,6 @@ def parse(text: str) -> str:
     if reason := KEPT.get(name) or KEPT.get(name.upper()):
         raise Refused(f"{text} cannot be used: {reason}")
     return name
-
-
-def parse_all(text: str) -> tuple[str, ...]:
-    """Several keys, with spaces between them."""
-    return tuple(map(parse, text.split()))
 
 
 def word(key: str) -> str:

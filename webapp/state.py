@@ -174,7 +174,7 @@ class Reader(threading.Thread):
         """Read. What nobody expects is left to the thread's own hook, which prints it."""
         try:
             with Review(self.folder.review) as store:
-                self.problems = report_import.sync(store, self.folder).problems
+                self.problems = report_import.sync(store, self.folder)
             self.trouble = ""
         except (ToolError, OSError, sqlite3.Error) as error:
             self.trouble = str(error)

@@ -233,7 +233,7 @@ def change_keys() -> Response | tuple[str, int]:
         return go("views.help", "The keys are again as the page comes with them.")
     wanted = {one.name: request.form[one.name] for one in keys.ACTIONS if one.name in request.form}
     try:
-        made = keys.changed({name: keys.parse_all(text) for name, text in wanted.items()})
+        made = keys.changed({name: map(keys.parse, text.split()) for name, text in wanted.items()})
     except keys.Refused as refused:
         values = {"actions": keys.load(folder)[0], "problem": "", "wanted": wanted, "refused": refused}
         return render_template("help.html", **values), 409

@@ -47,14 +47,6 @@ LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, i
 KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")
 
 
-@dataclass
-class Sync:
-    """What `sync` did: whether tables changed, and the problems by kind of file, in words."""
-
-    changed: bool = False
-    problems: dict[str, str] = field(default_factory=dict)
-
-
 def behind(review: Review, folder: DataFolder) -> bool:
     """Whether something is newer than the tables, so that `sync` has work to do."""
     return bool(_stale(_newest(folder), _known(review)))
@@ -65,8 +57,8 @@ def has_read(review: Review) -> bool:
     return review.db.execute("SELECT 1 FROM sources").fetchone() is not None
 
 
-def sync(review: Review, folder: DataFolder) -> Sync:
-    """Read what is newer than the tables. A damaged file loses only its own findings, and is named in `problems`.
+def sync(review: Review, folder: DataFolder) -> dict[str, str]:
+    """Read what is newer than the tables. A damaged file loses only its own findings; problems by kind of file, in words.
 
     Files are read into tables of their own first, so that the owner can decide meanwhile; one transaction then replaces the
     store's.
@@ -74,7 +66,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
     wanted, known = _newest(folder), _known(review)
     stale = _stale(wanted, known)
     if not stale:
-        return Sync(problems=_problems(review))
+        return _problems(review)
     with _incoming(review) as db:
         taken = _take(db, wanted, stale != [RUN_SUMMARY], by_picture.examined(folder))
         with review.writing() as db:
@@ -82,7 +74,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
             current = _known(review) == known and taken.numbers.hashes.untaken() and taken.numbers.words.untaken()
             if current:
                 _put(db, taken, stale)
-    return Sync(True, _problems(review)) if current else sync(review, folder)
+    return _problems(review) if current else sync(review, folder)
 
 
 def require(review: Review, folder: DataFolder) -> None:

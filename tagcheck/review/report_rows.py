@@ -1,6 +1,5 @@
 """One record of a report as the rows of the review store that come of it."""
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +9,16 @@ from tagcheck.data_folder import Kind
 from tagcheck.dataset import HASH
 from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.json_files import Shape, Wrong, is_text, list_of, number, one_of, record, text
+from tagcheck.json_files import Shape, Wrong, is_text, list_of, matching, number, one_of, record, text
 from tagcheck.review.exporting import percent
 from tagcheck.review.store import ADD, PAIR, REMOVE
 
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 LONGEST_TAG, LONGEST_WHY = 1_000, 10_000  # characters
-ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
-
-def hash_of_picture(value: Any) -> None:
-    if not isinstance(value, str) or not HASH.fullmatch(value):
-        raise Wrong("it is no hash of 64 lower-case hex digits")
-
-
-def id_of_finding(value: Any) -> None:
-    if not isinstance(value, str) or not ID.fullmatch(value):
-        raise Wrong("it is not a word of letters, digits, '-', '_' and '.'")
-
-
+hash_of_picture = matching(HASH.pattern, "a hash of 64 lower-case hex digits")
+id_of_finding = matching(r"[A-Za-z0-9_.-]{1,100}", "a word of letters, digits, '-', '_' and '.'")
 TAG = text(LONGEST_TAG, 1)
 SAID = {"confidence": number(), "why": text(LONGEST_WHY), "id": id_of_finding}
 ROW = record({"tag": TAG, "kind": one_of(*ACTIONS)}, SAID)

@@ -1,12 +1,8 @@
 """Carrying accepted changes into the library, and taking them back, so that a crash at any point loses nothing.
 
-The order is always the same. One process at a time holds the ledger. The exact writes are noted down and on the disk
-before the library is touched. Then, in chunks: the states are read, writes whose `before` still holds are carried out,
-the states are read again, and what they say is noted. A row that a crash or an absent library left open is looked at in
-the same way later: if the library already is as the row wants it, the write had happened; if it is as before, it had
-not, and happens now. So nothing is written twice, and nothing is forgotten. A row is "applied" when the library keeps
-it for good: where that is not certain it is "written", and `confirm` reads it again later. What to do with a row is one
-table, `tagcheck.writing.steps`; docs/decisions/ledger.md tells more.
+The exact writes are noted down before the library is touched; then, in chunks, the states are read, what still holds is
+written, and the states are read again. docs/decisions/ledger.md has the order of steps and why it loses nothing; what to
+do with a row is one table, `tagcheck.writing.steps`.
 """
 
 from collections import Counter

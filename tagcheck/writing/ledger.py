@@ -1,9 +1,6 @@
 """The ledger of writes: what was to be changed in the library, what became of it, and what it takes to go back.
 
-Tables `ledger_*` in review.sqlite3. Every step is a transaction that is on the disk before the next
-begins, and the order of steps is the whole point (see `tagcheck.writing.apply`): a row stands here
-before the library is touched, and says "applied" only after the library was read again and keeps it. What a
-crash leaves is a row that says "open", never a change that nobody knows of.
+Tables `ledger_*` in review.sqlite3. Every step is a transaction that is on the disk before the next begins.
 """
 
 import json

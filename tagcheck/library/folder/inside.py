@@ -1,9 +1,4 @@
-"""Opening what is in a folder library, and nothing outside it: a link may lead to another place in the library alone.
-
-On POSIX each part of a path is opened in the folder before it and may be no link (`openat` with `O_NOFOLLOW`); where it
-is one, its real path is looked at and opened in the same way, so that nothing that is exchanged meanwhile leads out.
-Elsewhere the real path is looked at, and that is opened.
-"""
+"""Opening what is in a folder library, and nothing outside it: docs/decisions/sidecars.md, "Links"."""
 
 import errno
 import os

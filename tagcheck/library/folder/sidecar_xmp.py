@@ -1,8 +1,7 @@
-"""XMP sidecars: the keywords in them, and how one goes in or out with every other byte left as it is.
+"""XMP sidecars: the keywords in them, and how one goes in or out of all lists with every other byte left as it is.
 
 `dc:subject` holds plain keywords. digiKam, Lightroom and Windows also keep paths (`People/Alice`, `People|Alice`) in
-lists of their own: the tag is the last part of a path, and it goes in or out of all lists together, since digiKam
-believes its own list first. The file is not parsed and written anew: each keyword is known by where it stands.
+lists of their own: the tag is the last part of a path.
 """
 
 from __future__ import annotations

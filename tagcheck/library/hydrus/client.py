@@ -1,17 +1,7 @@
 """A Hydrus client as a library of tagged pictures, over its Client API.
 
-Reading: pages are waited for while they load and never refreshed, since a refresh empties a page that holds files
-without a search. Metadata is asked for 256 hashes a call, files by hash. File ids are not used: Hydrus shows its owner an
-error when asked for the bytes of an unknown one. A request for the bytes of an unknown hash leaves a row in the database
-for ever, so metadata, which leaves none, is asked for first.
-
-Tags: a tag *counts* when it is on a service whose tags count: local ones and repositories, without those that a machine
-fills ("all known tags" repeats the others and is not read). The owner sees tags with siblings and parents applied
-("display tags"); stored tags are what is written.
-
-Writing: only through `/add_tags/add_tags`, with options that make Hydrus ignore a write whose `before` no longer holds.
-The API cannot delete a mapping of a local service without a deletion record. So an added tag that is taken back ends as
-"deleted" instead of "absent" (`Hydrus.undo_of`); everything else goes back exactly. docs/decisions/hydrus.md has the reasons.
+docs/decisions/hydrus.md says why pages are never refreshed, why hashes are asked for and no file ids, which tags *count*,
+how tags are written, and which one of these writes cannot be undone exactly.
 """
 
 from __future__ import annotations
@@ -42,9 +32,9 @@ from tagcheck.library.hydrus.connection import (
     tolerating,
 )
 from tagcheck.library.hydrus.pages import (
-    media_pages,
     names_a_tag,
     page_list,
+    pages_at,
     pages_named,
     says_failed,
     search_terms,
@@ -288,7 +278,12 @@ class Hydrus(Library):
             raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {page_list(tree)}")
         above, first = found[0]
         root = (*above, first["name"]) if len(found) == 1 else tuple(names)
-        nodes = [(path, node["page_key"]) for start, under in found for path, node in media_pages(under, start)]
+        nodes = [
+            (path, node["page_key"])
+            for start, under in found
+            for path, node in pages_at(under, start)
+            if node.get("is_media_page")
+        ]
         pages = []
         for number, (path, key) in enumerate(nodes):
             self._progress(number, len(nodes), f"page {' / '.join(path)}")

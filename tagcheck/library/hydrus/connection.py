@@ -1,9 +1,7 @@
 """One HTTP connection to a Hydrus client's API: timeouts, sizes, shapes, key, waiting, status codes turned into errors.
 
 Everything that is sent to Hydrus goes through `Connection.request`, and everything that comes back through one reader: so
-many bytes at most, in so much time at most, not compressed, and JSON in the shape that is known of it
-(`tagcheck.library.hydrus.shapes`). What each answer means was found on a running client (v682, API 95);
-docs/decisions/hydrus.md has the short account.
+many bytes at most, in so much time at most, not compressed, and JSON in the shape that is known of it (`hydrus.shapes`).
 """
 
 from __future__ import annotations

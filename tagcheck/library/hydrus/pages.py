@@ -92,24 +92,17 @@ def pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tup
     return [found for page in top for found in search(page, ())]
 
 
-def media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """(path, page) for each page of files at and under a page."""
+def pages_at(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """(path, page) for a page and each page under it."""
     path = (*above, node["name"])
-    if node.get("is_media_page"):
-        yield path, node
+    yield path, node
     for child in node.get("pages") or ():
-        yield from media_pages(child, path)
+        yield from pages_at(child, path)
 
 
 def page_list(tree: Mapping[str, Any]) -> str:
     """The pages under the root in words, for a message: paths, as many as fit."""
-
-    def below(node: Mapping[str, Any], above: str) -> Iterator[str]:
-        for child in node.get("pages") or ():
-            yield above + child["name"]
-            yield from below(child, f"{above}{child['name']}, ")
-
-    paths = [*map(repr, below(tree, ""))]
+    paths = [repr(", ".join(path)) for page in tree.get("pages") or () for path, _ in pages_at(page, ())]
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     return ", ".join(paths[:MOST_NAMED]) + more if paths else "no pages"
 
