@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     with Review(folder.review) as review:
         if args.token:
-            print(by_picture.token(review))
+            print(review.secret(by_picture.TOKEN))
             return 0
         report_import.require(review, folder)
         if args.export:

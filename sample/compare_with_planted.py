@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has only its own folder on the path
 
 from tagcheck import data_folder, dataset, json_files, script
-from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck.data_folder import Kind
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, PREDICTIONS, SERIES_VALIDATION
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.review import report_rows
+from tagcheck.review.store import ADD, REMOVE
 
-ADD, REMOVE = "add", "remove"
 SURE = 0.8  # "surely": what an owner would accept many at a time
 LIKELY = 0.5  # the series report lists all; from here on a listed one counts as reported
 PRECISION = ("suggestions", "right", "precision", f"from {SURE}", "right", "precision")
@@ -90,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = f"no report: {kind.made_by} has not been run on this data folder"
         print(f"\n{title}" + ("\n".join(lines(library, report)) if report else f": {missing}"))
     if mistagged is not None:
-        found = tag_suggestions(mistagged)
+        found = suggestions(mistagged, MISTAGGED, "errors")
         caught = sum(not wanted.isdisjoint(one.suggestion for one in found) for _, wanted in library.errors)
         right = sum(map(library.is_right, found))
         print(f"\n{caught} of {left} planted errors found, {right} of {len(found)} suggested tags right")
@@ -110,32 +112,24 @@ def held_against(answers: dict[str, Any], written: dict[str, frozenset[str]]) ->
     return Library(truth, written, errors, *pairs)
 
 
-def tag_suggestions(report: dict[str, Any]) -> list[Said]:
-    """Each tag of the mistagged report once with its highest confidence and that entry's issue, the surest first."""
+def suggestions(report: Report, kind: Kind, *lists: str) -> list[Said]:
+    """Each suggestion in some lists of a report once with its highest confidence and that entry's issue, the surest first."""
+    read = report_rows.reader(kind)
     best: dict[Suggestion, tuple[float, str]] = {}
-    for entry in report["errors"]:
-        for one in entry["tags"]:
-            key = (entry["hash"], one["tag"], ADD if one["kind"] == "missing" else REMOVE)
-            best[key] = max(best.get(key, (0.0, "")), (one["confidence"], entry["issue"]))
+    for found in (read(name, record) for name in lists for record in report[name]):
+        for row in found.rows:
+            key = (row.hash, row.tag, row.action)
+            best[key] = max(best.get(key, (0.0, "")), (row.confidence, found.issue))
     return sorted((Said(key, *value) for key, value in best.items()), key=lambda one: (-one.confidence, one.suggestion))
-
-
-def series_suggestions(report: dict[str, Any]) -> list[Said]:
-    """Likewise of the series report: a tag that was not predicted may be wrong, a predicted one that is not there forgotten."""
-    found = [
-        Said((entry["hash"], entry["series"], action), entry["confidence"], name)
-        for name, action in (("missing_predictions", REMOVE), ("incorrect_predictions", ADD))
-        for entry in report[name]
-    ]
-    return sorted(found, key=lambda one: (-one.confidence, one.suggestion))
 
 
 def tag_tables(library: Library, mistagged: Report, series: Report | None) -> list[str]:
     """Recall by planted kind, then precision by reported issue."""
-    found = tag_suggestions(mistagged)
+    found = suggestions(mistagged, MISTAGGED, "errors")
     total = sum(len(left) for _, left in library.errors)
     reported = {one.suggestion for one in found}
-    likely = {one.suggestion for one in series_suggestions(series) if one.confidence >= LIKELY} if series else set()
+    told = suggestions(series, SERIES_VALIDATION, *PREDICTIONS) if series else []
+    likely = {one.suggestion for one in told if one.confidence >= LIKELY}
     among = (reported, {one.suggestion for one in found[:total]}, reported | likely)
     rows = [
         recall_row(kind or "all", [left for name, left in library.errors if left and kind in ("", name)], among)
@@ -165,10 +159,9 @@ def recall_row(kind: str, errors: list[frozenset[Suggestion]], among: tuple[set[
 
 def series_table(library: Library, report: Report) -> list[str]:
     """The series report: its accuracy against the tags as written, and how many of its suggestions are right."""
-    summary, found = report["summary"], series_suggestions(report)
+    summary = report["summary"]
     rows = [
-        library.precision(name.replace("_", " "), [one for one in found if one.issue == name])
-        for name in ("missing_predictions", "incorrect_predictions")
+        library.precision(name.replace("_", " "), suggestions(report, SERIES_VALIDATION, name)) for name in PREDICTIONS
     ]
     right, total = summary["correct_predictions"], summary["total_predictions"]
     agree = f"{right} of {total} predictions agree with the tags as written"

@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> Flask:
         }
     )
     app.template_filter("key_word")(keys.word)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
 

@@ -110,12 +110,22 @@ def address(size: str, hash: str) -> str:
     return f"{blueprint.url_prefix}/{hash}/{size}"
 
 
+@blueprint.before_request
+def not_modified() -> Response | None:
+    """A hash names the bytes for ever, so a browser that asks again has them."""
+    hash = (request.view_args or {})["hash"]
+    if not HASH.fullmatch(hash):
+        abort(404, "A picture's hash has 64 digits, 0 to 9 and a to f.")
+    if hash not in request.if_none_match:
+        return None
+    response = Response(status=304, headers={"Cache-Control": IMMUTABLE})
+    response.set_etag(hash)
+    return response
+
+
 @blueprint.get("/<hash>/thumbnail")
 def thumbnail(hash: str) -> Response:
     """A small picture of one file, kept for when the library is away; where there is none, a note that says why."""
-    _require_hash(hash)
-    if (fresh := _not_modified(hash)) is not None:
-        return fresh
     cache: ThumbnailCache = current_app.extensions["tagcheck_thumbnails"]
     if (kept := cache.get(hash)) is not None:
         return _picture(kept, sniff(kept) or "image/webp", hash)
@@ -135,9 +145,6 @@ def thumbnail(hash: str) -> Response:
 @blueprint.get("/<hash>/full")
 def full(hash: str) -> Response:
     """One file as it is where a browser can show it, else rendered to WebP."""
-    _require_hash(hash)
-    if (fresh := _not_modified(hash)) is not None:
-        return fresh
     try:
         library = state.shared().library()
         data = library.read(hash)
@@ -202,15 +209,6 @@ def _picture(data: bytes, mime: str, hash: str) -> Response:
     return response
 
 
-def _not_modified(hash: str) -> Response | None:
-    """A hash names the bytes for ever, so a browser that asks again has them."""
-    if hash not in request.if_none_match:
-        return None
-    response = Response(status=304, headers={"Cache-Control": IMMUTABLE})
-    response.set_etag(hash)
-    return response
-
-
 def _note(reason: str) -> Response:
     """A small drawing with words, for a picture that is not available now; never cached."""
     lines = textwrap.wrap(reason, 34, break_long_words=False, break_on_hyphens=False)[:6]
@@ -221,8 +219,3 @@ def _note(reason: str) -> Response:
     note = svg.drawing([ground, told], 360, 270, width=360, height=270)
     headers = {"Content-Security-Policy": FILE_POLICY, "X-Picture": "unavailable"}
     return Response(note, mimetype="image/svg+xml", headers=headers)
-
-
-def _require_hash(hash: str) -> None:
-    if not HASH.fullmatch(hash):
-        abort(404, "A picture's hash has 64 digits, 0 to 9 and a to f.")

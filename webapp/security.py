@@ -34,12 +34,8 @@ HEADERS |= dict.fromkeys(
 
 def install(app: Flask, review: Review, host: str, place: str) -> None:
     """Guard an application. The session's secret is made once and kept in the store, so that forms survive a restart."""
-    secret = review.meta("secret")
-    if not secret:
-        secret = secrets.token_hex(32)
-        review.set_meta("secret", secret)
     app.config.update(
-        SECRET_KEY=secret,
+        SECRET_KEY=review.secret("secret"),
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
         PERMANENT_SESSION_LIFETIME=400 * 86400,

@@ -2,7 +2,6 @@
 
 import hmac
 import itertools
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -165,7 +164,7 @@ def card() -> Response | str:
 
 
 @blueprint.get("/error-review/cards")
-def card_parts() -> Response:
+def card_parts() -> list[dict[str, Any]]:
     """The card `at`, or the next few after one, as parts for the page's script: `[{"id", "url", "html", "pictures"}]`."""
     view = from_query(request.args)
     if at := request.args.get("at"):
@@ -173,7 +172,7 @@ def card_parts() -> Response:
     else:
         found = queries.page(review(), view, request.args.get("after"), request.args.get("before"), AHEAD)
         found = found[::-1] if request.args.get("before") else found
-    return _json([part(view, finding) for finding in found])
+    return [part(view, finding) for finding in found]
 
 
 @blueprint.get("/error-review/export.<kind>")
@@ -196,25 +195,25 @@ def export_tags(kind: str) -> Response:
 
 
 @blueprint.get("/error-review/complete")
-def complete() -> Response:
+def complete() -> list[tuple[str, int]]:
     """The library's tags that hold what was typed (`q`), with how many pictures have them: `[["series:elves", 40]]`."""
     start = tags.clean(request.args.get("q", ""))
-    return _json(queries.complete(review(), start) if start else [])
+    return queries.complete(review(), start) if start else []
 
 
 @blueprint.get("/api/suggest")
-def suggest() -> Response:
+def suggest() -> list[dict[str, Any]]:
     """What is suggested for each `hash` of the query, to a program on this machine that shows the token: `python suggest.py
     --token` prints it. It comes in the header `Authorization: Bearer TOKEN`, as programs keep addresses in logs.
     """
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-    if not hmac.compare_digest(given.encode(), by_picture.token(review()).encode()):
+    if not hmac.compare_digest(given.encode(), review().secret(by_picture.TOKEN).encode()):
         abort(403, "This needs the header 'Authorization: Bearer TOKEN'; python suggest.py --token prints the token.")
     hashes = [hash.lower() for hash in request.args.getlist("hash")]
     if not hashes or len(hashes) > by_picture.MOST or not all(map(HASH.fullmatch, hashes)):
         abort(400, f"One to {by_picture.MOST} hashes of 64 hex digits are expected as ?hash=...&hash=...")
     state.refresh(whole=True)
-    return _json(by_picture.suggested(review(), hashes, settings().folder))
+    return by_picture.suggested(review(), hashes, settings().folder)
 
 
 @blueprint.get("/error-review/help")
@@ -423,7 +422,3 @@ def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, An
         made[-1][row["kind"]] = row
         last = now
     return made
-
-
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value), mimetype="application/json")

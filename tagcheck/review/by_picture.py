@@ -6,7 +6,6 @@ small model (`tagcheck.single_picture`). It does not use similar pictures or cop
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from tagcheck.review.store import ADD, LIKELY_FROM, OPEN, PAIR, REMOVE, UNDECIDE
 if TYPE_CHECKING:
     from tagcheck.single_picture import Kept
 
-TOKEN = "suggest_token"
+TOKEN = "suggest_token"  # the secret of the store that a program shows the page to be answered
 MOST = 1000  # pictures at once
 MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")  # tags that can be searched for
 WHY = "The picture alone makes it {} likely; the detectors have not examined it yet."
@@ -77,15 +76,6 @@ def marks(review: Review, least: float) -> set[tuple[str, str]]:
         best, _ = queries.best_of(review, group)
         found.update((hash, COPY) for hash in group if hash != best)
     return found
-
-
-def token(review: Review) -> str:
-    """What a program shows the page to be answered; made once, kept in the store."""
-    kept = review.meta(TOKEN)
-    if not kept:
-        kept = os.urandom(32).hex()
-        review.set_meta(TOKEN, kept)
-    return kept
 
 
 def examined(folder: DataFolder) -> bytes | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -283,6 +284,13 @@ class Review:
         """Keep a value among the store's own notes."""
         with self.writing() as db:
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (key, value))
+
+    def secret(self, key: str) -> str:
+        """64 random hex digits under `key` of the notes, made when they are first asked for."""
+        if not (kept := self.meta(key)):
+            kept = secrets.token_hex(32)
+            self.set_meta(key, kept)
+        return kept
 
     def muted(self) -> list[str]:
         """The tags that the owner does not want to be asked about, sorted."""

@@ -78,7 +78,7 @@ def test_the_script_loads_neither_torch_nor_numpy(found):
 def test_the_page_answers_a_program_that_shows_the_token_and_nobody_else(found):
     client = create_app(Settings(found, lambda: None)).test_client()
     with Review(found.review) as review:
-        headers = {"Authorization": f"Bearer {by_picture.token(review)}"}
+        headers = {"Authorization": f"Bearer {review.secret(by_picture.TOKEN)}"}
     answer = client.get(f"/api/suggest?hash={ONE}&hash={OTHER}", headers=headers)
     assert [row["hash"] for row in answer.get_json()] == [ONE, OTHER] and answer.get_json()[0]["add"]
     assert client.get(f"/api/suggest?hash={ONE}").status_code == 403
