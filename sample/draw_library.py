@@ -32,7 +32,6 @@ PICTURES = 640
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Plan, draw, plant, write."""
     made = script.plain_parser(__doc__)
     out = "the folder to put library/ and planted.json in; made if it is not there"
     made.add_argument("out", metavar="OUT", type=script.place, help=out)
@@ -92,7 +91,6 @@ def write_sidecars(library: Library, errors: dict[str, Planted], root: Path) -> 
 
 
 def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Planted]) -> dict:
-    """The document for planted.json."""
     items = library.items()
     by_path = dict(zip((item.path for item in items), hashes))
     groups = [[by_path[item.path] for item in group.items] for group in library.groups]

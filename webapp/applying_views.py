@@ -113,14 +113,12 @@ def apply() -> Response:
 
 @blueprint.get("/applied")
 def batches() -> str:
-    """Every batch, the newest first."""
     state.shared().lost = ""
     return render_template("batches.html", batches=state.shared().ledger.batches())
 
 
 @blueprint.get("/applied/<int:number>")
 def batch(number: int) -> str:
-    """One batch, row by row."""
     shared = state.shared()
     found = next((one for one in shared.ledger.batches() if one.id == number), None)
     if found is None:

@@ -63,7 +63,6 @@ class Row:
 
     @property
     def words(self) -> str:
-        """The row in words: what would be done."""
         return in_words(self.kind, [one.key for one in self.suggestions])
 
     @property
@@ -104,7 +103,6 @@ class Difference:
 
     @property
     def suspected(self) -> bool:
-        """Whether a detector suggests to change it."""
         return any(cell.suggested for cell in self.cells)
 
 
@@ -119,7 +117,6 @@ class Picture:
 
     @property
     def facts(self) -> str:
-        """Size and kind in a line."""
         record = self.record
         pixels = f"{record['width']} × {record['height']}" if record.get("width") and record.get("height") else ""
         moving, kind = "animated" if record.get("duration") else "", (record.get("mime") or "").partition("/")[2]

@@ -187,7 +187,6 @@ def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
 
 
 def _asked(form: MultiDict[str, str]) -> Asked:
-    """What a card's form asks for, with the state for each."""
     state, _, row = form.get("one", "").partition(" ")
     state, values = (state, [row]) if state else (form.get("do", ""), form.getlist("key"))
     if state not in (*STATES, SETTLE):
@@ -255,7 +254,6 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
 
 
 def _part(view: Filter, id: str | None) -> dict[str, Any] | None:
-    """A finding's card for the page's script, if it is there."""
     there = queries.load(review(), [id], view) if id else []
     return part(view, there[0]) if there else None
 

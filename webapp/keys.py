@@ -66,7 +66,6 @@ class Action:
 
     @property
     def where(self) -> str:
-        """The places in words."""
         return "everywhere" if self.places == EVERYWHERE else " and ".join(self.places)
 
 

@@ -96,7 +96,6 @@ class ThumbnailCache:
 
 
 def install(app: Flask, settings: state.Settings) -> None:
-    """Serve pictures from an application."""
     app.extensions["tagcheck_opener"] = opener()
     place = settings.folder.root / "cache" / "thumbnails"
     app.extensions["tagcheck_thumbnails"] = ThumbnailCache(place, settings.thumbnail_cache_bytes)
@@ -186,7 +185,6 @@ def _opened(library: Library, hash: str, side: int, data: bytes | None = None) -
 
 
 def opener() -> Decoders:
-    """The decoder processes of the page."""
     return Decoders(DECODERS, 1, LIMITS, TURN_SECONDS)
 
 

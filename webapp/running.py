@@ -101,14 +101,12 @@ class Jobs:
 
 
 def install(app: Flask) -> None:
-    """Give an application its jobs."""
     app.extensions["tagcheck_jobs"] = Jobs()
     app.context_processor(lambda: {"job": jobs().running()})
     app.register_blueprint(blueprint)
 
 
 def jobs() -> Jobs:
-    """The jobs of the current application."""
     return cast(Jobs, current_app.extensions["tagcheck_jobs"])
 
 

@@ -221,24 +221,20 @@ class Memory:
 
 
 def install(app: Flask, settings: Settings) -> Shared:
-    """Give an application its shared state."""
     shared = app.extensions["tagcheck"] = Shared(settings)
     app.context_processor(shared.reading)
     return shared
 
 
 def shared() -> Shared:
-    """The shared state of the current application."""
     return cast(Shared, current_app.extensions["tagcheck"])
 
 
 def settings() -> Settings:
-    """The settings of the current application."""
     return shared().settings
 
 
 def review() -> Review:
-    """The store of the current application."""
     return shared().store()
 
 

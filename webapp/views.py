@@ -131,7 +131,6 @@ def findings() -> str:
 
 
 def about(view: Filter) -> dict[str, Any]:
-    """What every page of a view says of it."""
     return {"view": view, "query": to_query(view), "words": in_words(view)}
 
 
@@ -304,7 +303,6 @@ def next_session() -> dict[str, Any] | None:
 
 
 def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
-    """What the card's template needs."""
     query = to_query(view)
     before, after = (queries.step(review(), view, finding.id, back) for back in (True, False))
     return {
@@ -322,7 +320,6 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
 
 
 def part(view: Filter, finding: Finding) -> dict[str, Any]:
-    """One card for the page's script."""
     values = card_values(view, finding)
     return {
         "id": finding.id,

@@ -80,7 +80,6 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 
 def chips(finding: Finding) -> Markup:
-    """What a view asks about a finding, as HTML for a list."""
     return Markup(" ".join([_chip(one.key.action, one.key.tag) for one in finding.shown]))
 
 
@@ -102,7 +101,6 @@ def of_100(share: float) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes for people."""
     if count is None:
         return ""
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 1024:.0f} kB"

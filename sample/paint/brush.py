@@ -28,7 +28,6 @@ def darker(colour: Colour, share: float = 0.22) -> Colour:
 
 
 def lighter(colour: Colour, share: float = 0.35) -> Colour:
-    """A tint of `colour`."""
     return mix(colour, (255, 255, 255), share)
 
 
@@ -76,12 +75,10 @@ class Brush:
         return Brush(self.image, self.scale * scale, self.place((x, y)), turn, flipped, self.line, self.width / scale)
 
     def place(self, point: Point) -> Point:
-        """The pixel of a point."""
         x, y = point
         return self.origin[0] + self._xx * x + self._xy * y, self.origin[1] + self._yx * x + self._yy * y
 
     def shape(self, points: Sequence[Point], fill: Colour | None, line: bool = True) -> None:
-        """A filled polygon with the brush's outline."""
         pixels = [self.place(point) for point in points]
         if fill is not None:
             self._draw.polygon(pixels, fill=fill)
@@ -89,19 +86,16 @@ class Brush:
             self._stroke([*pixels, pixels[0], pixels[1]], self.line, self.width)
 
     def blob(self, points: Sequence[Point], fill: Colour | None, line: bool = True) -> None:
-        """A filled smooth closed curve through `points`."""
         self.shape(smooth(points), fill, line)
 
     def oval(
         self, x: float, y: float, rx: float, ry: float, fill: Colour | None, line: bool = True, angle: float = 0.0
     ) -> None:
-        """An ellipse around (x, y)."""
         turn = math.radians(angle)
         cos, sin = math.cos(turn), math.sin(turn)
         self.shape([(x + a * rx * cos - b * ry * sin, y + a * rx * sin + b * ry * cos) for a, b in CIRCLE], fill, line)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour | None, line: bool = True) -> None:
-        """A rectangle."""
         self.shape([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, line)
 
     def stroke(self, points: Sequence[Point], colour: Colour, width: float, curved: bool = True) -> None:

@@ -11,7 +11,6 @@ TROUSERS = ("shirt and pants", "hoodie")
 
 
 def paint_figure(brush: Brush, figure: Figure, look: Look) -> None:
-    """One character, from the back to the front."""
     ink = figure_colours(figure)
     lift = -0.35 if figure.pose == "jumping" else 0.0
     if figure.pose == "jumping":
@@ -39,7 +38,6 @@ def paint_figure(brush: Brush, figure: Figure, look: Look) -> None:
 
 
 def figure_colours(figure: Figure) -> dict[str, Colour]:
-    """The colours of one character, by part."""
     first, second = (CLOTH_COLOURS[name] for name in figure.colours)
     hair = HAIR_COLOURS[figure.hair]
     return {

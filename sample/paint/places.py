@@ -36,7 +36,6 @@ class Tone:
 
 
 def paint_place(picture: Picture, size: Size) -> Image.Image:
-    """The background of `picture`, `size` pixels big."""
     unit = min(size)
     w, h = size[0] / unit, size[1] / unit
     rng = random.Random(picture.grain)

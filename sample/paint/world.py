@@ -80,7 +80,6 @@ class Series:
 
 
 def _series(row: dict[str, Any]) -> Series:
-    """A row of `series.toml`."""
     look = {name: _colour(value) if name in ("line", "grade") else value for name, value in row["look"].items()}
     sign = row["sign"] | {"emblem_colours": tuple(map(_colour, row["sign"]["emblem_colours"]))}
     sign["costume"] = tuple(sign["costume"])

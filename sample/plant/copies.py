@@ -18,7 +18,6 @@ def encode(image: Image.Image, suffix: str, quality: int = 90) -> bytes:
 
 
 def retouch(rng: random.Random, original: bytes, how: str, suffix: str) -> bytes:
-    """A near-duplicate of an encoded picture, made as `how` says."""
     with Image.open(io.BytesIO(original)) as opened:
         image = retouched(rng, opened.convert("RGB"), how)
     return encode(image, suffix, rng.randint(28, 55) if how == "recompression" else rng.randint(82, 93))

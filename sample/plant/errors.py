@@ -36,7 +36,6 @@ class Planted:
     details: dict[str, Any] = field(default_factory=dict)
 
     def written(self, truth: Sequence[str]) -> list[str]:
-        """The tags that get written."""
         return sorted((set(truth) - set(self.missing)) | set(self.incorrect))
 
 

@@ -50,7 +50,6 @@ class Library:
     alike: list[tuple[int, int]] = field(default_factory=list)
 
     def items(self) -> list[Item]:
-        """Every file, in order."""
         return [item for group in self.groups for item in group.items]
 
 

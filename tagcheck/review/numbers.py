@@ -138,7 +138,6 @@ class Texts:
         return self._row * TOGETHER + len(self._open) - len(texts)
 
     def close(self) -> None:
-        """Write what was not written yet."""
         if self._open:
             self._db.execute("INSERT INTO new_packs VALUES (?, ?)", (self._row, packed(*self._open)))
             self._open.clear()
@@ -153,7 +152,6 @@ class Numbers:
         self.listed: list[Any] = []
 
     def picture(self, hash: str) -> int:
-        """The number of a picture, 0 where there is none."""
         return self.hashes.number(bytes.fromhex(hash)) if hash else 0
 
     def evidence(self, evidence: dict[str, Any]) -> dict[str, Any]:

@@ -152,7 +152,6 @@ def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, 
 
 
 def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
-    """Put what was read in the place of what was there."""
     for kind in stale:
         db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
     db.executemany("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)", taken.sources)
@@ -227,7 +226,6 @@ class Source:
     problem: str | None = None
 
     def row(self) -> tuple[Any, ...]:
-        """The row of the table `sources`."""
         kept = {key: self.header[key] for key in KEPT if key in self.header}
         if self.unusable and self.problem is None:
             kept[LEFT_OUT] = f"{self.stamp[0]}: {self.unusable}"
@@ -287,7 +285,6 @@ def _insert_all(db: sqlite3.Connection, path: Path, source: Source, taken: Taken
 
 
 def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], taken: Taken) -> int:
-    """Insert some findings, and count them."""
     word, picture, texts = taken.numbers.words.number, taken.numbers.picture, taken.numbers.texts
     rows = []
     for one in batch:

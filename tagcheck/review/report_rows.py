@@ -57,7 +57,6 @@ class Found:
 
 
 def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
-    """A picture and its tags that are likely missing or wrong."""
     hash, issue, sure = record["hash"], str(record.get("issue")), _confidence(record)
     one_of(*issues)(record.get("issue"))
     kinds = (("missing_tags", MISSING), ("incorrect_tags", INCORRECT))

@@ -276,12 +276,10 @@ class Review:
         return None if row is None else row[0]
 
     def meta(self, key: str, default: str = "") -> str:
-        """A value of the store's own notes."""
         kept = self.value("SELECT value FROM review_meta WHERE key = ?", key)
         return default if kept is None else str(kept)
 
     def set_meta(self, key: str, value: str) -> None:
-        """Keep a value among the store's own notes."""
         with self.writing() as db:
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (key, value))
 
@@ -456,7 +454,6 @@ def card_number(id: str) -> int:
 
 
 def entry_number(id: str) -> int:
-    """The number of a report's entry in the table `entries`."""
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big", signed=True)
 
 

@@ -75,7 +75,6 @@ class LedgerRow:
 
     @property
     def change(self) -> TagChange:
-        """What the owner accepted."""
         return TagChange(self.hash, self.tag, self.action)
 
     @property

@@ -51,7 +51,6 @@ def decode(form: str, data: bytes, readings: Readings, empty: bool = False) -> A
 
 
 def largest(form: str) -> int:
-    """How many bytes a sidecar of this form may have."""
     return sidecar_json.LARGEST if form in (".json", RECORD) else sidecar_text.LARGEST
 
 

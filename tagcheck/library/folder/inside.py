@@ -36,16 +36,13 @@ class OpenFolder:
             return sorted(found, key=lambda entry: entry.name)
 
     def file(self, name: str) -> int:
-        """A handle of a file, for reading."""
         return os.open(self.place(name), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _ITSELF, dir_fd=self.handle)
 
     def new(self, name: str) -> int:
-        """A handle of a new file, for writing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _ITSELF
         return os.open(self.place(name), flags, 0o666, dir_fd=self.handle)
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a link itself."""
         os.unlink(self.place(name), dir_fd=self.handle)
 
     def replace(self, name: str, by: str) -> None:

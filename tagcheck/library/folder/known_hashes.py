@@ -116,7 +116,6 @@ class FolderStore:
         return Survey.loads(row["document"]) if row else None
 
     def keep_survey(self, survey: Survey) -> None:
-        """Remember that for the next run."""
         with self._open() as db:
             db.execute("INSERT OR REPLACE INTO folder_surveys VALUES (?, ?)", (*self._at, survey.dumps()))
 
@@ -127,13 +126,11 @@ class FolderStore:
             return {os.fsdecode(path): tuple(row) for path, *row in db.execute(query, self._at)}
 
     def keep_hashes(self, rows: Iterable[tuple[str, int, int, str]]) -> None:
-        """Remember (path, size, mtime_ns, hash)."""
         kept = [(*self._at, os.fsencode(path), *looks) for path, *looks in rows]
         with self._open() as db:
             db.executemany("INSERT OR REPLACE INTO folder_hashes VALUES (?, ?, ?, ?, ?)", kept)
 
     def forget_hashes(self, paths: Iterable[str]) -> None:
-        """Forget files that are gone."""
         gone = [(*self._at, os.fsencode(path)) for path in paths]
         if gone:
             with self._open() as db:

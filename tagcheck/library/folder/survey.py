@@ -42,7 +42,6 @@ class Survey:
 
     @classmethod
     def loads(cls, text: str) -> Survey:
-        """The other way round."""
         document = json.loads(text)
         readings = {form: Reading(marks, blanks) for form, (marks, blanks) in document["readings"].items()}
         found = cls(Readings(readings, frozenset(document["prose"])))

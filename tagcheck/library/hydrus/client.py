@@ -98,7 +98,6 @@ REASON = "wrong for this picture"  # what a petition says when nobody gave a rea
 
 
 def chunks(items: Sequence[T]) -> Iterator[list[T]]:
-    """The items in their order, at most `CHUNK` at a time."""
     return (list(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK))
 
 
@@ -628,7 +627,6 @@ class Hydrus(Library):
             shown.close()
 
     def _progress(self, done: int, total: int, text: str) -> None:
-        """Show how far a walk or a look-up is, where a popup is up. Raises `Cancelled`."""
         if self._popup is not None:
             self._popup.update(done, total, text)
             if self._popup.cancelled:

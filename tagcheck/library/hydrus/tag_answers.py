@@ -130,7 +130,6 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
 
 
 def stored_tags(row: Mapping[str, Any], service: str) -> defaultdict[str, frozenset[str]]:
-    """The tags stored on one service, by status key."""
     return _by_status(row, service, "storage_tags")
 
 
