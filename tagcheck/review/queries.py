@@ -20,23 +20,10 @@ from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.dataset import Record
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
-from tagcheck.review import counts, numbers
+from tagcheck.review import counts, numbers, store
 from tagcheck.review.counts import BANDS
 from tagcheck.review.numbers import STATES, begin, named_by, named_one, word
-from tagcheck.review.store import (
-    ACCEPTED,
-    GONE,
-    IGNORED,
-    OPEN,
-    PAIR,
-    QUEUES,
-    UNDONE,
-    Ask,
-    Key,
-    Review,
-    card_number,
-    entry_number,
-)
+from tagcheck.review.store import Ask, Key, Review
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
@@ -66,7 +53,7 @@ FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
 BRIEFLY = COLUMNS.replace("s.why", f"{FIRST_WHY} AS why").replace("s.evidence", "'{}' AS evidence") + (
     ", NULL AS version, NULL AS decided_at, NULL AS reason, NULL AS batch, NULL AS confidence_then, NULL AS evidence_then"
 )
-IN_A_QUEUE = f"s.queue != {STATES.index(GONE)}"
+IN_A_QUEUE = f"s.queue != {STATES.index(store.GONE)}"
 STARTS_WITH = (
     "s.id IN (SELECT o.id FROM hashes n JOIN suggested o ON o.picture = n.id OR (o.partner AND o.partner = n.id)"
     f" WHERE {begin('n.name')} >= {begin('?')} AND {begin('n.name')} <= {begin('?')} AND lower(hex(n.name)) >= ? AND lower(hex(n.name)) < ?)"
@@ -85,7 +72,7 @@ class Filter:
     was ignored and has become surer since, `sample` those drawn for a sample, `batches` those that a detector offers together under one of these names.
     """
 
-    state: str = OPEN
+    state: str = store.OPEN
     issues: tuple[str, ...] = ()
     tag: str = ""
     or_tag: str = ""
@@ -154,7 +141,7 @@ class Finding:
     def shown(self) -> Sequence[Suggestion]:
         """What a view asks about it, the surest first; of copies their tags, else the pairs themselves."""
         asked = [one for one in self.suggestions if one.in_view]
-        return [one for one in asked if one.key.action != PAIR] or asked
+        return [one for one in asked if one.key.action != store.PAIR] or asked
 
     @property
     def sureness(self) -> float:
@@ -181,7 +168,7 @@ class Counted:
         return self.by_state.get(state, Count(0, 0))
 
     def queues(self) -> dict[str, Count]:
-        return {queue: self.of(queue) for queue in QUEUES}
+        return {queue: self.of(queue) for queue in store.QUEUES}
 
 
 @dataclass(frozen=True)
@@ -295,7 +282,7 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: 
     """The findings with these ids that are there, in that order; `brief`: only what matches, without its evidence."""
     if not ids:
         return []
-    cards = review.db.execute(f"SELECT * FROM findings WHERE card IN ({_marks(ids)})", [*map(card_number, ids)])
+    cards = review.db.execute(f"SELECT * FROM findings WHERE card IN ({_marks(ids)})", [*map(store.card_number, ids)])
     heads = {row["id"]: row for row in cards}
     where, values = _where(view, by_row=True) if view else ("1", [])
     columns, table = (BRIEFLY, "suggestions s") if brief else (f"{COLUMNS}, {DECIDED}", DECIDED_SUGGESTIONS)
@@ -347,7 +334,7 @@ def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: 
         seen = set()
         for id, rank, now in rows:
             state = states.get(id, now)
-            for queue in {state, "" if "" in found else state} if state not in ("", GONE) else ():
+            for queue in {state, "" if "" in found else state} if state not in ("", store.GONE) else ():
                 number = numbers.setdefault(queue, [0, 0])
                 number[0] += sign * ((rank, queue) not in seen)
                 number[1] += sign
@@ -360,7 +347,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     where, values = _where(view)
     if findings is not None:
         where += f" AND s.rank IN (SELECT rank FROM cards WHERE id IN ({_marks(findings)}))"
-        values = [*values, *map(card_number, findings)]
+        values = [*values, *map(store.card_number, findings)]
     named = "s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
     query = f"SELECT {named} FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id"
     return [Ask(Key(*row[:4]), *row[4:]) for row in review.db.execute(query, values)]
@@ -409,7 +396,7 @@ def copy_groups(review: Review) -> list[tuple[str, ...]]:
     """Every group of copies that the owner has not called different."""
     asked = "EXISTS (SELECT 1 FROM suggested s WHERE s.rank = f.rank AND s.partner AND s.queue != ?)"
     query = f"SELECT members FROM findings f WHERE partner AND current AND {asked} ORDER BY rank"
-    return [tuple(json.loads(row[0])) for row in review.db.execute(query, (STATES.index(IGNORED),))]
+    return [tuple(json.loads(row[0])) for row in review.db.execute(query, (STATES.index(store.IGNORED),))]
 
 
 def complete(review: Review, start: str, limit: int = 20) -> list[tuple[str, int]]:
@@ -427,7 +414,7 @@ def ignored_in(review: Review, event: int) -> list[Key]:
     """What one event of the history ignored and is ignored still."""
     both = "event_changes JOIN decisions USING (hash, tag, action, other)"
     query = f"SELECT hash, tag, action, other FROM {both} WHERE event = ? AND after = ?2 AND state = ?2"
-    return [Key(*row) for row in review.db.execute(query, (event, IGNORED))]
+    return [Key(*row) for row in review.db.execute(query, (event, store.IGNORED))]
 
 
 def pictures_with(review: Review, tags: Sequence[str]) -> int:
@@ -459,7 +446,7 @@ def sample(review: Review, number: int) -> Sample | None:
     counted = review.db.execute(
         f"SELECT count(*) AS drawn, ifnull(sum({RIGHT}), 0) AS right, ifnull(sum(state IN (?, ?)), 0) AS decided FROM sample_keys"
         " LEFT JOIN decisions USING (hash, tag, action, other) WHERE sample = ?",
-        (ACCEPTED, UNDONE, ACCEPTED, IGNORED, number),
+        (store.ACCEPTED, store.UNDONE, store.ACCEPTED, store.IGNORED, number),
     ).fetchone()
     return Sample(number, view, row["of"], counted["drawn"], counted["decided"], counted["right"], row["event"])
 
@@ -483,7 +470,7 @@ def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=counted(review, Filter()).queues())
     query = "SELECT name, band, sum(suggestions) FROM tallies WHERE scope = ? AND state = ? GROUP BY name, band"
-    for issue, band, number in review.db.execute(query, (counts.ISSUE, OPEN)):
+    for issue, band, number in review.db.execute(query, (counts.ISSUE, store.OPEN)):
         if number:
             made.by_issue.setdefault(issue, [0] * len(BANDS))[band] = number
     for row in review.db.execute("SELECT * FROM sources"):
@@ -510,7 +497,7 @@ def health(review: Review, pace: Pace, most: int = -1, namespace: str = "") -> l
         f"SELECT name, open, share, yes, answers, share * open / (open / ? + {SETTLING}) AS a_minute FROM (SELECT t.name, suggestions AS"
         f" open, ifnull(yes, 0) AS yes, ifnull(answers, 0) AS answers, (ifnull(yes, 0) + {enough} * expected / {counts.FACTOR}.0 /"
         f" suggestions) / (ifnull(answers, 0) + {enough}) AS share FROM tallies t LEFT JOIN verdicts v ON v.scope = t.scope AND"
-        f" v.name = t.name AND v.band = 0 WHERE t.scope = '{counts.TAG}' AND t.name >= ? AND t.name < ? AND state = '{OPEN}' AND suggestions > 0"
+        f" v.name = t.name AND v.band = 0 WHERE t.scope = '{counts.TAG}' AND t.name >= ? AND t.name < ? AND state = '{store.OPEN}' AND suggestions > 0"
         " AND t.name NOT IN (SELECT value FROM json_each(?)))"  # a pair has its kind for a tag
         " ORDER BY a_minute DESC, name LIMIT ?",
         (pace.a_minute, first, last, pairs, most),
@@ -538,7 +525,7 @@ def session(review: Review) -> Session:
     answered = "(SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = ?)"
     rows = review.db.execute(
         f"SELECT e.at, {answered}, {answered} FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?",
-        (ACCEPTED, IGNORED, SESSION),
+        (store.ACCEPTED, store.IGNORED, SESSION),
     )
     made, last, ended = Session(), utc_now(), None
     for at, accepted, ignored in rows:
@@ -553,7 +540,7 @@ def session(review: Review) -> Session:
 def decided_between(review: Review, start: str, end: str) -> int:
     """How many suggestions stand accepted or ignored since a decision between two times."""
     query = "SELECT count(*) FROM decisions WHERE state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?"
-    return int(review.value(query, ACCEPTED, IGNORED, PAIR, start, end))
+    return int(review.value(query, store.ACCEPTED, store.IGNORED, store.PAIR, start, end))
 
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
@@ -604,7 +591,7 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
     """Where a finding stands in that order."""
     if not finding:
         return None
-    sql, values = f"SELECT {column} FROM cards WHERE id = ?", list[Any]([card_number(finding)])
+    sql, values = f"SELECT {column} FROM cards WHERE id = ?", list[Any]([store.card_number(finding)])
     if column == IN_TAG:
         rank = "(SELECT rank FROM cards WHERE id = ?)"
         sql, values = f"SELECT tag_rank FROM suggested WHERE rank = {rank} AND word = {word('?')}", [*values, view.tag]
@@ -693,7 +680,7 @@ def finding_of(review: Review, key: Key) -> str | None:
 def found_as(review: Review, id: str) -> str | None:
     """The finding that shows what a report's entry with this id says; None where no report has such an entry."""
     found = "SELECT s.finding FROM entries e JOIN suggestions s ON s.id = e.suggestion WHERE e.entry = ?"
-    return cast("str | None", review.value(found, entry_number(id)))
+    return cast("str | None", review.value(found, store.entry_number(id)))
 
 
 def pictures_of(review: Review, view: Filter) -> list[tuple[str, ...]]:

@@ -21,23 +21,10 @@ from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
-from tagcheck.review import by_picture, counts, following, grouping, numbers
+from tagcheck.review import by_picture, counts, following, grouping, numbers, store
 from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of, named_by
 from tagcheck.review.report_rows import GROUP, Found, reader
-from tagcheck.review.store import (
-    CHANGED,
-    IGNORED,
-    LOOKUPS,
-    OFFERED,
-    PAIR,
-    PICTURES,
-    SKIPPED,
-    WALKS,
-    Review,
-    drop_indexes,
-    entry_number,
-    make_indexes,
-)
+from tagcheck.review.store import Review
 
 BATCH = 2000
 WAITING = 20_000  # pictures that wait for the detectors and have their records in the store
@@ -106,8 +93,8 @@ CREATE TABLE said (
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE waiting (picture INTEGER PRIMARY KEY, imported REAL, record INTEGER NOT NULL);
 CREATE TABLE new_packs (id INTEGER PRIMARY KEY, texts BLOB NOT NULL);
-{PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
-{OFFERED.replace("CREATE TABLE ", "CREATE TABLE new_")}
+{store.PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
+{store.OFFERED.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
 OF_PICTURES = ("records", "picture_pages", "picture_series")
 
@@ -158,7 +145,7 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", taken.runs)
     if not taken.whole:
         return
-    drop_indexes(db)
+    store.drop_indexes(db)
     counts.drop(db)
     taken.numbers.hashes.keep()
     taken.numbers.words.keep()
@@ -168,14 +155,14 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
     if any(detectors.of(kind) for kind in stale):
         # "Skip for now" holds until the detectors have run again.
-        db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
+        db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (store.SKIPPED,))
     grouping.regroup(db)
-    make_indexes(db, LOOKUPS)
+    store.make_indexes(db, store.LOOKUPS)
     if following.follow(db, _put_pictures(db, taken)):
         grouping.regroup(db)
     _note_grown(db)
     grouping.rank(db)
-    make_indexes(db, WALKS)
+    store.make_indexes(db, store.WALKS)
     counts.make(db)
     _note_choices(db)
     used = f"SELECT said / {TOGETHER} FROM suggested UNION SELECT record / {TOGETHER} FROM records"
@@ -290,12 +277,12 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], taken: Taken
     for one in batch:
         for place, row in enumerate(one.rows):
             about = picture(row.hash), picture(row.other), word(row.tag)
-            space = word("" if row.action == PAIR else tags.namespace(row.tag))
+            space = word("" if row.action == store.PAIR else tags.namespace(row.tag))
             sure = int(row.confidence * counts.SCALE + 1e-3)  # cut, so that none rises above a bound
             # what the detector alone said, where the owner's decisions moved it
             alone = float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None
             text = texts.number(row.why, plain_text(taken.numbers.evidence(row.evidence)))
-            named = entry_number(one.id), word(kind.name), word(one.issue)
+            named = store.entry_number(one.id), word(kind.name), word(one.issue)
             rows.append((*named, *about, space, ACTIONS.index(row.action), place, sure, alone, text, one.differs))
             taken.wanted.update(filter(None, (row.hash, row.other)))
             if isinstance(offered := row.evidence.get("batches"), list):
@@ -318,8 +305,8 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
 
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
-    then = f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state = '{IGNORED}' AND d.confidence NOTNULL"
-    grown = f"s.current AND coalesce(s.alone, s.sure / {counts.SCALE}) >= {CHANGED} + d.confidence"
+    then = f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state = '{store.IGNORED}' AND d.confidence NOTNULL"
+    grown = f"s.current AND coalesce(s.alone, s.sure / {counts.SCALE}) >= {store.CHANGED} + d.confidence"
     found = f"SELECT s.id, {grown} AS grown FROM {then}"
     db.execute(f"UPDATE suggested SET changed = f.grown FROM ({found}) f WHERE f.id = suggested.id")
 
@@ -327,7 +314,7 @@ def _note_grown(db: sqlite3.Connection) -> None:
 def _note_choices(db: sqlite3.Connection) -> None:
     """Note what the filters offer: the commonest tags, the namespaces, the library's pages."""
     choices = {
-        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY word"
+        "tags": f"SELECT tag FROM suggestions WHERE action != '{store.PAIR}' GROUP BY word"
         f" ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
         "namespaces": "SELECT name FROM words WHERE name != '' AND id IN (SELECT space FROM suggested) ORDER BY name",
         "pages": "SELECT name FROM words WHERE id IN (SELECT page FROM picture_pages) ORDER BY name",

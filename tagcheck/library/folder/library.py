@@ -20,6 +20,7 @@ from typing import Any
 from tagcheck import tags
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
+from tagcheck.library import protocol
 from tagcheck.library.folder import forms, sidecar_text, tables, tag_names
 from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
 from tagcheck.library.folder.index import SETTLED, Index, look
@@ -31,20 +32,7 @@ from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, 
 from tagcheck.library.folder.survey import Survey, notes, survey
 from tagcheck.library.folder.tables import Table
 from tagcheck.library.folder.tag_names import Spellings
-from tagcheck.library.protocol import (
-    ABSENT,
-    CURRENT,
-    PARTLY,
-    UNKNOWN,
-    FileInfo,
-    Library,
-    NoWrite,
-    Page,
-    TagService,
-    TagWrite,
-    Walk,
-    unique,
-)
+from tagcheck.library.protocol import FileInfo, Library, NoWrite, Page, TagService, TagWrite, Walk, unique
 
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
 HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
@@ -307,10 +295,10 @@ class FolderLibrary(Library):
         try:
             having = [tag_names.name(tag) in self._names(place) for place in self._places(hash, service)]
         except NotASidecar:
-            return UNKNOWN
+            return protocol.UNKNOWN
         if not having:
-            return UNKNOWN
-        return CURRENT if all(having) else PARTLY if any(having) else ABSENT
+            return protocol.UNKNOWN
+        return protocol.CURRENT if all(having) else protocol.PARTLY if any(having) else protocol.ABSENT
 
     def _planned(self, index: Index, change: TagChange) -> list[TagWrite | NoWrite]:
         if change.hash in index.problems:
@@ -330,7 +318,7 @@ class FolderLibrary(Library):
         if not differing:
             return [NoWrite(change, "has the tag already" if wanted else "does not have the tag", settled=True)]
         services = [SERVICE.key] if len(differing) == len(places) else [self._key(place) for place in differing]
-        before, after = (ABSENT, CURRENT) if wanted else (CURRENT, ABSENT)
+        before, after = (protocol.ABSENT, protocol.CURRENT) if wanted else (protocol.CURRENT, protocol.ABSENT)
         return [TagWrite(change.hash, tag, service, before, after, change) for service in services]
 
     # --- writing -------------------------------------------------------------------------------------
@@ -354,9 +342,9 @@ class FolderLibrary(Library):
         for write in writes:
             for place in self._places(write.hash, write.service):
                 with suppress(NotASidecar):  # its state reads back as unknown, and that is the answer
-                    if (tag_names.name(write.tag) in self._names(place)) != (write.after == CURRENT):
+                    if (tag_names.name(write.tag) in self._names(place)) != (write.after == protocol.CURRENT):
                         _, _, add, remove = wanted.setdefault(place.path, (write.hash, place, [], []))
-                        (add if write.after == CURRENT else remove).append(write.tag)
+                        (add if write.after == protocol.CURRENT else remove).append(write.tag)
         return list(wanted.values())
 
     def _changes(self, place: Place, add: list[str], remove: list[str]) -> list[Edit]:

@@ -19,52 +19,13 @@ from typing import Any, TypeVar
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.library.hydrus.connection import (
-    EDIT_TAGS,
-    LARGEST_FILE,
-    PERMISSIONS,
-    RELATIONSHIPS,
-    TOO_LONG,
-    WHERE_KEYS_ARE,
-    Answer,
-    Connection,
-    HydrusSaysNo,
-    tolerating,
-)
-from tagcheck.library.hydrus.pages import (
-    names_a_tag,
-    page_list,
-    pages_at,
-    pages_named,
-    says_failed,
-    search_terms,
-    service_named,
-    service_names,
-)
+from tagcheck.library import protocol
+from tagcheck.library.hydrus import connection, pages, tag_answers
+from tagcheck.library.hydrus.connection import Answer, Connection, HydrusSaysNo, tolerating
 from tagcheck.library.hydrus.pair_answers import KINDS, judgement, judgements
 from tagcheck.library.hydrus.popup import Popup
-from tagcheck.library.hydrus.tag_answers import (
-    PETITION,
-    Planner,
-    Relation,
-    absence,
-    action,
-    file_info,
-    from_hydrus,
-    is_text,
-    relation,
-    same_tags,
-    state,
-    to_hydrus,
-)
+from tagcheck.library.hydrus.tag_answers import Planner, Relation, file_info
 from tagcheck.library.protocol import (
-    ABSENT,
-    ALTERNATES,
-    CURRENT,
-    DELETED,
-    DUPLICATES,
-    FALSE_POSITIVES,
-    POTENTIAL_DUPLICATES,
     FileInfo,
     Judgement,
     Library,
@@ -174,12 +135,12 @@ class Hydrus(Library):
         return what if found and what != "allowing all tags" else ""
 
     def why_no_service(self) -> str:
-        lacks = f'the API key {self.permissions()[0]!r} lacks the permission "{PERMISSIONS[EDIT_TAGS]}"'
-        return f"{lacks}: {WHERE_KEYS_ARE}"
+        lacks = f'the API key {self.permissions()[0]!r} lacks the permission "{connection.PERMISSIONS[connection.EDIT_TAGS]}"'
+        return f"{lacks}: {connection.WHERE_KEYS_ARE}"
 
     def services(self) -> list[TagService]:
         """The services that count and can be written to, the default first. Empty when the key may not edit tags."""
-        if EDIT_TAGS not in self.permissions()[1]:
+        if connection.EDIT_TAGS not in self.permissions()[1]:
             return []
         return self._writable()
 
@@ -188,7 +149,7 @@ class Hydrus(Library):
         counted = self._counted(everything)
         default = counted.get(MY_TAGS)
         if self._write_service is not None:
-            default = service_named(self._write_service, everything, "WRITE_TAG_SERVICE")
+            default = pages.service_named(self._write_service, everything, "WRITE_TAG_SERVICE")
             counted = {default.key: default} | counted
         return sorted(counted.values(), key=lambda one: (one != default, one.kind != "local"))
 
@@ -204,9 +165,9 @@ class Hydrus(Library):
     def _counted(self, everything: Mapping[str, TagService] | None = None) -> dict[str, TagService]:
         everything = self._tag_services() if everything is None else everything
         if self._chosen:
-            chosen = [service_named(name, everything, "tag services to count") for name in self._chosen]
+            chosen = [pages.service_named(name, everything, "tag services to count") for name in self._chosen]
             return {one.key: one for one in chosen}
-        machine = {service_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
+        machine = {pages.service_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
         return {key: one for key, one in everything.items() if key not in machine}
 
     # --- pages ------------------------------------------------------------------------------------
@@ -235,13 +196,13 @@ class Hydrus(Library):
         Hydrus looks for tags on one service or on all of them. So where one service counts, the search is limited to it;
         else terms may be found on a service that does not count, which is told.
         """
-        terms = search_terms(query)
+        terms = pages.search_terms(query)
         counted = self._counted()
         where = {"tag_service_key": next(iter(counted))} if len(counted) == 1 else {}
-        if len(counted) > 1 and len(counted) < len(self._tag_services()) and names_a_tag(terms):
+        if len(counted) > 1 and len(counted) < len(self._tag_services()) and pages.names_a_tag(terms):
             self._tell(f"--search {query!r} looks for tags on every service, also on those whose tags do not count")
-        pages = (Page((query,), "", tuple(self._found(terms, **where))),)
-        return Walk((query,), pages, self._not_local(pages))
+        found = (Page((query,), "", tuple(self._found(terms, **where))),)
+        return Walk((query,), found, self._not_local(found))
 
     def _found(self, terms: Sequence[Any], **where: str) -> list[str]:
         asked = {"return_hashes": True, "return_file_ids": False, **where}
@@ -250,8 +211,8 @@ class Hydrus(Library):
     def machine_service(self, name: str) -> TagService:
         """The local tag service of that name or key that a machine fills. Raises `UsageError` for any other."""
         everything = self._tag_services()
-        found = service_named(name, everything, "SERVICE")
-        machine = {service_named(one, everything, "MACHINE_TAG_SERVICES").key for one in self._machine}
+        found = pages.service_named(name, everything, "SERVICE")
+        machine = {pages.service_named(one, everything, "MACHINE_TAG_SERVICES").key for one in self._machine}
         if found.key not in machine or found.kind != "local" or found.key == MY_TAGS or found in self._writable():
             raise UsageError(
                 f"{found.name!r} is not written to: name a local tag service of Hydrus that nobody else fills in "
@@ -272,22 +233,22 @@ class Hydrus(Library):
     def _walk_once(self, names: Sequence[str]) -> tuple[tuple[str, ...], list[Page]]:
         """The path of the page found, in the client's spelling (of several: as it was asked for), and the pages of files."""
         tree = self.connection.get("/manage_pages/get_pages")["pages"]
-        found = pages_named(tree, names)
+        found = pages.pages_named(tree, names)
         if not found:
-            raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {page_list(tree)}")
+            raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {pages.page_list(tree)}")
         above, first = found[0]
         root = (*above, first["name"]) if len(found) == 1 else tuple(names)
         nodes = [
             (path, node["page_key"])
             for start, under in found
-            for path, node in pages_at(under, start)
+            for path, node in pages.pages_at(under, start)
             if node.get("is_media_page")
         ]
-        pages = []
+        walked = []
         for number, (path, key) in enumerate(nodes):
             self._progress(number, len(nodes), f"page {' / '.join(path)}")
-            pages.append(self._page(path, key))
-        return root, pages
+            walked.append(self._page(path, key))
+        return root, walked
 
     def _page(self, path: tuple[str, ...], key: str) -> Page:
         """One media page once it is ready. While a page loads it says 200, no files."""
@@ -310,11 +271,11 @@ class Hydrus(Library):
             self._tell(f"the search of page {' / '.join(path)!r} was cancelled: taking the files it shows")
         return Page(path, key, tuple(unique((page.get("media") or {}).get("hashes") or ())))
 
-    def _not_local(self, pages: Iterable[Page]) -> dict[str, tuple[str, ...]]:
-        hashes = unique(hash for page in pages for hash in page.hashes)
+    def _not_local(self, walked: Iterable[Page]) -> dict[str, tuple[str, ...]]:
+        hashes = unique(hash for page in walked for hash in page.hashes)
         found: dict[str, list[str]] = defaultdict(list)
         for row in self._rows(hashes, report="looked up"):
-            reason = absence(row) or ("trashed" if row.get("is_trashed") else None)
+            reason = tag_answers.absence(row) or ("trashed" if row.get("is_trashed") else None)
             if reason:
                 found[reason].append(row["hash"])
         return {reason: tuple(some) for reason, some in found.items()}
@@ -364,7 +325,7 @@ class Hydrus(Library):
     def _answers(self, path: str, name: str, items: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
         """The answers about many hashes or tags, `CHUNK` at a time; fewer where a proxy takes no address that long."""
         for chunk in chunks(items):
-            with tolerating(*(TOO_LONG if len(chunk) > 1 else ())):
+            with tolerating(*(connection.TOO_LONG if len(chunk) > 1 else ())):
                 yield self.connection.get(path, **{name: chunk}, **more)
                 continue
             for half in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
@@ -375,7 +336,8 @@ class Hydrus(Library):
         if not self._is_heard_of(hash):
             raise FileUnavailable(f"Hydrus does not have the file {hash}: never imported")
         try:
-            return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=LARGEST_FILE).content
+            most = connection.LARGEST_FILE
+            return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=most).content
         except HydrusSaysNo as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -384,10 +346,10 @@ class Hydrus(Library):
     def render(self, hash: str) -> bytes | None:
         """A PNG drawn by Hydrus; None where it cannot draw, which its picture of an error message says by its frame."""
         row = next(self._rows([hash]))
-        if absence(row) or (row.get("width") or 0) * (row.get("height") or 0) > LARGEST_RENDER:
+        if tag_answers.absence(row) or (row.get("width") or 0) * (row.get("height") or 0) > LARGEST_RENDER:
             return None
         answer = self._picture("/get_files/render", hash)
-        return None if answer is None or says_failed(answer.content) else answer.content
+        return None if answer is None or pages.says_failed(answer.content) else answer.content
 
     def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
         """(bytes, mime), or None. For what it does not have Hydrus sends an icon of its own, under another file name."""
@@ -409,17 +371,17 @@ class Hydrus(Library):
 
     def relations(self, tags: Iterable[str]) -> dict[str, dict[str, Relation]]:
         """Siblings and parents of each tag, by tag service: `relations(["elf"])["elf"][service].ideal`."""
-        spelled = {to_hydrus(tag): tag for tag in tags}
+        spelled = {tag_answers.to_hydrus(tag): tag for tag in tags}
         found: dict[str, dict[str, Relation]] = {tag: {} for tag in spelled.values()}
         for answer in self._answers("/add_tags/get_siblings_and_parents", "tags", list(spelled)):
             for wire, services in answer["tags"].items():
                 if wire in spelled:
-                    found[spelled[wire]] = {service: relation(one) for service, one in services.items()}
+                    found[spelled[wire]] = {service: tag_answers.relation(one) for service, one in services.items()}
         return found
 
     def tag_relations(self, tags: Iterable[str]) -> TagRelations | None:
         """Siblings and parents of `tags` and what is shown for them, by counted services; None if it may not ask."""
-        if not self._may(EDIT_TAGS, "your siblings and parents are not known"):
+        if not self._may(connection.EDIT_TAGS, "your siblings and parents are not known"):
             return None
         counted = [one.key for one in self._writable()]
         found = TagRelations()
@@ -461,8 +423,8 @@ class Hydrus(Library):
         """Whether the key has a permission; where it has not, says once what that costs."""
         name, numbers = self.permissions()
         if permission not in numbers:
-            lacks = f'the API key {name!r} lacks the permission "{PERMISSIONS[permission]}"'
-            self._tell(f"{lacks}, so {cost}: {WHERE_KEYS_ARE}")
+            lacks = f'the API key {name!r} lacks the permission "{connection.PERMISSIONS[permission]}"'
+            self._tell(f"{lacks}, so {cost}: {connection.WHERE_KEYS_ARE}")
         return permission in numbers
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
@@ -481,9 +443,10 @@ class Hydrus(Library):
             raise LibraryRefused(f"{cannot}: update it to v{OLDEST_TO_WRITE} or newer to write tags")
         target = next(iter(writable)) if service is None else service
         if target not in writable:
-            raise UsageError(f"no tag service {service!r} to write to; there are {service_names(writable.values())}")
+            there = pages.service_names(writable.values())
+            raise UsageError(f"no tag service {service!r} to write to; there are {there}")
         counted = self._counted() | writable
-        known = self.relations(unique(change.tag for change in changes if is_text(change.tag)))
+        known = self.relations(unique(change.tag for change in changes if tag_answers.is_text(change.tag)))
         unstorable = self._refused_tags({one.tag for one in changes if one.action == "add"})
         spellings = self._spellings(known, counted)
         planner = Planner(counted, writable, writable[target], known, spellings, unstorable)
@@ -498,13 +461,13 @@ class Hydrus(Library):
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
         """Tags that Hydrus would store in another spelling ("" for not at all), or read back as another tag ("::")."""
-        wanted = {to_hydrus(tag): tag for tag in sorted(tags) if is_text(tag)}
-        refused = {tag: "" for tag in tags if not is_text(tag)}
+        wanted = {tag_answers.to_hydrus(tag): tag for tag in sorted(tags) if tag_answers.is_text(tag)}
+        refused = {tag: "" for tag in tags if not tag_answers.is_text(tag)}
         kept = self._cleaned(list(wanted))
         for wire, tag in wanted.items():
             stored = wire if wire in kept else next(iter(self._cleaned([wire])), "")
-            if from_hydrus(stored) != tag:
-                refused[tag] = from_hydrus(stored)
+            if tag_answers.from_hydrus(stored) != tag:
+                refused[tag] = tag_answers.from_hydrus(stored)
         return refused
 
     def _cleaned(self, tags: Sequence[str]) -> set[str]:
@@ -513,7 +476,7 @@ class Hydrus(Library):
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
         rows = self._with_rows(places, lambda place: place[0])
-        return [state(row, service, tag) for (_, tag, service), row in rows]
+        return [tag_answers.state(row, service, tag) for (_, tag, service), row in rows]
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
         """Carry out `writes`, in as few calls as their tags allow. Hydrus skips those whose `before` no longer holds:
@@ -528,13 +491,14 @@ class Hydrus(Library):
         for write in writes:
             if write.service not in services:
                 gone = f"the tag service {write.service!r} is not in Hydrus any more"
-                raise LibraryRefused(f"{gone}; there are {service_names(services.values())}")
-            step = action(write, services[write.service])
-            batches[write.service, step, write.before == DELETED][write.hash].append(write.tag)
+                raise LibraryRefused(f"{gone}; there are {pages.service_names(services.values())}")
+            step = tag_answers.action(write, services[write.service])
+            batches[write.service, step, write.before == protocol.DELETED][write.hash].append(write.tag)
         for (service, step, over_deletion), tags_of in batches.items():
             how = {"override_previously_deleted_mappings": over_deletion, "create_new_deleted_mappings": False}
-            for tags, hashes in same_tags(tags_of):
-                wire = [[to_hydrus(tag), reason or REASON] if step == PETITION else to_hydrus(tag) for tag in tags]
+            for tags, hashes in tag_answers.same_tags(tags_of):
+                spelled = [*map(tag_answers.to_hydrus, tags)]
+                wire = [[tag, reason or REASON] for tag in spelled] if step == tag_answers.PETITION else spelled
                 what = {"service_keys_to_actions_to_tags": {service: {step: wire}}, **how}
                 for some in chunks(hashes):
                     self.connection.post("/add_tags/add_tags", {"hashes": some, **what})
@@ -551,7 +515,9 @@ class Hydrus(Library):
     def undo_of(self, write: TagWrite) -> TagWrite:
         """`write.reversed()`; but Hydrus remembers an added tag that is taken off a local service as "deleted"."""
         back = write.reversed()
-        return replace(back, after=DELETED) if (back.before, back.after) == (CURRENT, ABSENT) else back
+        if (back.before, back.after) == (protocol.CURRENT, protocol.ABSENT):
+            return replace(back, after=protocol.DELETED)
+        return back
 
     # --- in the client itself -----------------------------------------------------------------------
 
@@ -561,7 +527,7 @@ class Hydrus(Library):
         The page is locked: it keeps its files when its owner refreshes it. Files that are not here
         are left out, since Hydrus would make empty entries for them. Needs the permission "manage pages".
         """
-        here = [row["hash"] for row in self._rows(hashes) if absence(row) is None]
+        here = [row["hash"] for row in self._rows(hashes) if tag_answers.absence(row) is None]
         if not here:
             raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
         body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here}
@@ -577,9 +543,12 @@ class Hydrus(Library):
 
     def judgements(self, hashes: Sequence[str]) -> list[Judgement] | None:
         """All that is judged among these files; None, told once, where the key may not ask."""
-        if not self._may(RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
+        if not self._may(connection.RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
             return None
-        terms = [f"system:num file relationships > 0 {kind}" for kind in (DUPLICATES, ALTERNATES, FALSE_POSITIVES)]
+        terms = [
+            f"system:num file relationships > 0 {kind}"
+            for kind in (protocol.DUPLICATES, protocol.ALTERNATES, protocol.FALSE_POSITIVES)
+        ]
         related = set(self._found([terms], file_service_key=ALL_LOCAL_FILES))
         return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
 
@@ -599,8 +568,8 @@ class Hydrus(Library):
         if kind not in KINDS:
             raise UsageError(f"no relationship {kind!r}: there are {', '.join(KINDS)}")
         rows = self._rows(unique(hash for pair in pairs for hash in pair))
-        here = {row["hash"] for row in rows if absence(row) is None}
-        open_to_us = {None} if kind == POTENTIAL_DUPLICATES else {None, POTENTIAL_DUPLICATES}
+        here = {row["hash"] for row in rows if tag_answers.absence(row) is None}
+        open_to_us = {None} if kind == protocol.POTENTIAL_DUPLICATES else {None, protocol.POTENTIAL_DUPLICATES}
         judged = zip(pairs, self.judged(pairs), strict=True)
         unjudged = [pair for pair, judgement in judged if judgement in open_to_us and pair[0] != pair[1]]
         told = [pair for pair in unjudged if here.issuperset(pair)]
@@ -608,7 +577,7 @@ class Hydrus(Library):
         for some in chunks(told):
             body = {"relationships": [{"hash_a": one, "hash_b": other, **how} for one, other in some]}
             self.connection.post("/manage_file_relationships/set_file_relationships", body)
-        meant = DUPLICATES if kind == "better" else kind
+        meant = protocol.DUPLICATES if kind == "better" else kind
         return [pair for pair, found in zip(told, self.judged(told), strict=True) if found == meant]
 
     @contextmanager
