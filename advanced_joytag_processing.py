@@ -85,7 +85,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     beside = "embed for a further tagger beside the first: lower-case letters, digits, - and _ (docs/taggers.md)"
     script.add_option(parser, "--name", beside, None, type=set_name)
     device = "where the network runs (default: auto, the GPU where there is one)"
-    script.add_option(parser, "--device", device, "auto", choices=joytag_network.DEVICES)
+    script.add_option(parser, "--device", device, "auto", choices=script.DEVICES)
     precision = "of the network's arithmetic (default: auto, as the embeddings that are there, else what is fast here)"
     script.add_option(parser, "--precision", precision, "auto", choices=("auto", *joytag_network.PRECISIONS))
     script.add_whole(parser, "--batch-size", "pictures computed at once (default: what suits the device)")

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import sparse
 
 import config
@@ -43,7 +42,7 @@ from tagcheck import changed, dataset, files, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.duplicates import measuring
-from tagcheck.embedding import Embeddings, joytag_network, store
+from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
@@ -55,16 +54,15 @@ from tagcheck.series import (
     Classifier,
     Labels,
     classifier_files,
-    finetuning,
     out_of_fold,
     probabilities,
     renewal,
     scoring,
     tagger_says,
 )
-from tagcheck.series.finetuning import PARTS, Settings, Training
 from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
 from tagcheck.series.renewal import Pictures
+from tagcheck.series.settings import PARTS, Settings
 from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import tagger_vocabulary
 
@@ -93,7 +91,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     model = "the tagger's folder, as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
     script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR", type=script.path)
     device = "where to train (default: auto, the GPU where there is one)"
-    script.add_option(made, "--device", device, "auto", choices=joytag_network.DEVICES)
+    script.add_option(made, "--device", device, "auto", choices=script.DEVICES)
     for option, name, what in (
         ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
         ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
@@ -317,9 +315,9 @@ def finetuned(
 ) -> Tuned:
     """Train the networks, weigh what they say beside the heads, and keep them where that is surely better."""
     settings = Settings(epochs=args.epochs, blocks=args.blocks, batch_size=args.batch_size, seed=SEED)
-    base, where, device = base_network(args, pictures.embedded)
+    base, where = base_network(args, pictures.embedded)
     start = time.monotonic()
-    found = train_networks(args, folder, namespace, pictures, labels, groups, base, settings, device)
+    found = train_networks(args, folder, namespace, pictures, labels, groups, base, settings)
     told = out_of_fold.network_heard(folded.candidates, found.log_p.astype(np.float16), found.known, found.folds)
     heard = replace(folded, candidates=told)
     before, after = (probabilities.cross_fitted(one, labels, SEED) for one in (folded, heard))
@@ -357,18 +355,20 @@ def train_networks(
     pictures: Pictures,
     labels: Labels,
     groups: np.ndarray,
-    base: joytag_network.Published,
+    base: Any,
     settings: Settings,
-    device: torch.device,
-) -> finetuning.Trained:
-    """Train on the library's pictures, or go on where an earlier run was stopped."""
+) -> Any:
+    """Train on the library's pictures the network of `base`, a `joytag_network.Published`, or go on where an earlier run was stopped; a
+    `finetuning.Trained`.
+    """
+    from tagcheck.series.finetuning import Training  # here, since PyTorch takes seconds to load
+
     work = work_folder(folder, namespace, pictures, settings, base.sha256)
     library = choose.mapped_library(folder, config, args, None)
     read = decoder_processes.frames_of(library, pictures.embedded.hashes, base.network.image_size)
     parts = linear_probes.grouped_folds(groups, min(PARTS * settings.folds, len(np.unique(groups))), SEED)
     parts = spread_folds(parts, groups, labels)
-    network = base.network.to(device)
-    training = Training(network, read, pictures.embedded.matrix, labels.membership, parts, settings)
+    training = Training(base.network, read, pictures.embedded.matrix, labels.membership, parts, settings)
     total = settings.epochs * len(training.tagged)
     with script.progress((), total=total, what="fine-tuning", unit="picture") as bar:
 
@@ -379,9 +379,9 @@ def train_networks(
         return training.run(work / "checkpoint.pt", show)
 
 
-def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag_network.Published, Path, torch.device]:
-    """The network that the embeddings are of, its folder, and where to train. Raises `BadFile` for another network's folder."""
-    from tagcheck.embedding import download, tagger  # here, since they take a third of a second to load
+def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[Any, Path]:
+    """The network that the embeddings are of, where it is to be trained, and its folder. Raises `BadFile` for another network's folder."""
+    from tagcheck.embedding import download, joytag_network, tagger  # here, since they take seconds to load
 
     device = tagger.choose_device(args.device)
     if not (embedded.model or "").startswith("joytag-"):
@@ -400,7 +400,8 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag
     if args.blocks > len(base.network.blocks):
         raise UsageError(f"--unfreeze-last-k {args.blocks}: the network has {len(base.network.blocks)} blocks")
     script.say(f"fine-tuning the last {args.blocks} of {len(base.network.blocks)} blocks on {device.type}")
-    return base, where, device
+    base.network.to(device)
+    return base, where
 
 
 def work_folder(folder: DataFolder, namespace: str, pictures: Pictures, settings: Settings, base: str) -> Path:

@@ -40,7 +40,7 @@ from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
 from tagcheck.duplicates import measuring
-from tagcheck.embedding import joytag_network, store
+from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
@@ -50,7 +50,7 @@ from tagcheck.pictures import decoder_processes
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import Classifier, classifier_files, finetuning, probabilities
+from tagcheck.series import Classifier, classifier_files, probabilities
 from tagcheck.svg import drawing, part
 from tagcheck.tag_errors import look_alikes
 
@@ -241,11 +241,12 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
     None also, and a line why, where the library's pictures or the network's files are out of reach: then the
     stored embeddings alone count.
     """
-    from tagcheck.embedding import tagger  # here, since it takes a third of a second to load
-
     base = made.card.get("finetuned", {}).get("base", {})
     if not made.network or "folder" not in base:
         return None
+    from tagcheck.embedding import joytag_network, tagger  # here, since PyTorch takes seconds to load
+    from tagcheck.series import finetuning
+
     try:
         published = joytag_network.read_folder(Path(base["folder"]))
         if published.sha256 != base["weights_sha256"]:

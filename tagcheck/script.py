@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
+DEVICES = ("auto", "cpu", "cuda", "mps")  # where PyTorch may compute
 FREE_SPACE = "free some space or choose another --data-dir"
 GRANT = "grant the right to it or choose another --data-dir"
 CHECK_IT = "see what is wrong there"

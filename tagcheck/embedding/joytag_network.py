@@ -20,7 +20,6 @@ from tagcheck.pictures import Recipe
 
 HEAD = ("head.weight", "head.bias")
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Bounds of a network that is made at all; what is beyond them is a mistake, or meant to fill the memory.
 CONFIG_SHAPE = record(

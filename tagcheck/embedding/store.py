@@ -13,10 +13,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
 from tagcheck import pt_files
 from tagcheck.data_folder import STAMP, utc_now
@@ -187,17 +186,9 @@ class ShardWriter:
     [[1.0, 1.0, 1.0]]
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        model: str,
-        preprocess: str,
-        rows: int = SHARD_ROWS,
-        dtype: torch.dtype = torch.float16,
-        maker: str = "",
-    ) -> None:
+    def __init__(self, folder: Path, model: str, preprocess: str, rows: int = SHARD_ROWS, maker: str = "") -> None:
         """`maker`, eight hex digits, makes names that no other machine gives in the same second."""
-        self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
+        self.folder, self.model, self.preprocess, self.rows = folder, model, preprocess, rows
         self.ending = f"_{maker}.pt" if maker else ".pt"
         self._waiting: list[_Row] = []
         self.written = 0
@@ -238,33 +229,34 @@ class ShardWriter:
             self._write(len(self._waiting))
 
     def _write(self, count: int) -> None:
+        from tagcheck.embedding import torch_files  # here, since PyTorch takes seconds to load
+
         written = self._waiting[:count]
-        rows = torch.from_numpy(np.stack([one.embedding for one in written]))
-        low, high = (float(value) for value in rows.aminmax())
-        fits = max(-low, high) <= torch.finfo(self.dtype).max  # float16 ends at 65,504
+        rows = np.stack([one.embedding for one in written])
+        fits = np.abs(rows).max(initial=0.0) <= np.finfo(np.float16).max  # 65,504
         document: dict[str, Any] = {
             "kind": "embeddings",
             "version": VERSION,
             "model": self.model,
             "preprocess": self.preprocess,
             "hashes": [one.hash for one in written],
-            "embeddings": rows.to(self.dtype) if fits else rows,
+            "embeddings": rows.astype(np.float16) if fits else rows,
         }
         if any(one.size for one in written):
-            document["sizes"] = torch.tensor([one.size or (0, 0) for one in written], dtype=torch.int32)
+            document["sizes"] = np.array([one.size or (0, 0) for one in written], dtype=np.int32)
         thumbnails = [one.thumbnail for one in written if one.thumbnail is not None]
         if len(thumbnails) == count:
-            document["thumbnails"] = torch.from_numpy(np.stack(thumbnails))
+            document["thumbnails"] = np.stack(thumbnails)
             document["thumbnails_sum"] = byte_sum(_raw(document["thumbnails"]))
         if any(one.pixels for one in written):
             digests = b"".join(bytes.fromhex(one.pixels or "00" * PIXEL_BYTES) for one in written)
-            document["pixels"] = torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(count, -1).copy())
+            document["pixels"] = np.frombuffer(digests, np.uint8).reshape(count, -1).copy()
             document["pixels_sum"] = byte_sum(_raw(document["pixels"]))
         document["sum"] = byte_sum(*(_raw(document[name]) for name in ("embeddings", "sizes") if name in document))
         while True:
             path = _next_name(self.folder, self.ending)
             try:
-                write_atomically(path, lambda out: save_pt(document, out), replace=False)
+                write_atomically(path, lambda out: torch_files.save(document, out), replace=False)
             except FileExistsError:  # another process took the name in this moment
                 continue
             except BaseException:
@@ -340,30 +332,22 @@ def save_tag_head(folder: Path, head: TagHead | None) -> None:
     if head is None:
         (folder / TAG_HEAD).unlink(missing_ok=True)
         return
+    from tagcheck.embedding import torch_files  # here, as in `ShardWriter`
+
     document = {
         "kind": "tag_head",
         "version": VERSION,
         "model": head.model,
         "tags": list(head.tags),
-        "weight": torch.from_numpy(np.ascontiguousarray(head.weight, dtype=np.float32)),
-        "bias": torch.from_numpy(np.ascontiguousarray(head.bias, dtype=np.float32)),
+        "weight": head.weight.astype(np.float32),
+        "bias": head.bias.astype(np.float32),
     }
     if head.namespaces is not None:
         document["namespaces"] = list(head.namespaces)
     if head.thresholds is not None and np.isfinite(head.thresholds).any():
-        document["thresholds"] = torch.from_numpy(np.ascontiguousarray(head.thresholds, dtype=np.float32))
+        document["thresholds"] = head.thresholds.astype(np.float32)
     path = folder / TAG_HEAD
-    write_atomically(path, lambda out: save_pt(document, out))
-
-
-def save_pt(document: Any, out: IO[bytes]) -> None:
-    """`torch.save`, but a full disk is the `OSError` that it is: torch hides it behind a RuntimeError about positions."""
-    try:
-        torch.save(document, out)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+    write_atomically(path, lambda out: torch_files.save(document, out))
 
 
 def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
@@ -380,11 +364,11 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     if not (
         isinstance(tags, list)
         and all(isinstance(tag, str) for tag in tags)
-        and torch.is_tensor(weight)
-        and torch.is_tensor(bias)
-        and weight.ndim == 2
-        and tuple(bias.shape) == (len(tags),)
-        and len(weight) == len(tags)
+        and isinstance(weight, pt_files.Raw)
+        and isinstance(bias, pt_files.Raw)
+        and len(weight.shape) == 2
+        and bias.shape == (len(tags),)
+        and weight.shape[0] == len(tags)
     ):
         raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
     if model is not None and document.get("model") != model:
@@ -392,15 +376,15 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     spaces, thresholds = document.get("namespaces"), document.get("thresholds")
     if not isinstance(spaces, list) or len(spaces) != len(tags) or not all(isinstance(one, str) for one in spaces):
         spaces = None
-    if not torch.is_tensor(thresholds) or tuple(thresholds.shape) != (len(tags),):
+    if not isinstance(thresholds, pt_files.Raw) or thresholds.shape != (len(tags),):
         thresholds = None
     return TagHead(
         tags,
-        weight.detach().float().numpy(),
-        bias.detach().float().numpy(),
+        weight.array().astype(np.float32),
+        bias.array().astype(np.float32),
         document.get("model", ""),
         spaces,
-        None if thresholds is None else thresholds.detach().float().numpy(),
+        None if thresholds is None else thresholds.array().astype(np.float32),
     )
 
 
@@ -414,11 +398,16 @@ def _next_name(folder: Path, ending: str = ".pt") -> Path:
 
 
 def _load_pt(path: Path) -> Any:
+    """What a file holds, its tensors as `pt_files.Raw`, held against the archive's checksums."""
     try:
         pt_files.check(path)
+        if (document := pt_files.read(path)) is not None:
+            return document
+        from tagcheck.embedding import torch_files  # here, as in `ShardWriter`
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch_files.load(path)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except PermissionError:
@@ -435,7 +424,7 @@ def _load_shard(path: Path, without: Container[str] = (), later: Container[str] 
     with _reading(path):
         shard = pt_files.read(path, without, later)
     if shard is None:
-        shard = _plain(path, _load_pt(path))
+        shard = _load_pt(path)
     _check_kind(path, shard, "embeddings")
     hashes, rows = shard.get("hashes"), shard.get("embeddings")
     shape: Sequence[int] = getattr(rows, "shape", ())
@@ -468,25 +457,8 @@ def _reading(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _plain(path: Path, document: Any) -> Any:
-    """What torch has read, its tensors as `pt_files.Raw` but those of no plain numbers or of more than the file has bytes for."""
-    if not isinstance(document, dict):
-        return document
-    most = path.stat().st_size
-    return {
-        name: _raw(one)
-        if torch.is_tensor(one)
-        and one.layout == torch.strided
-        and not (one.is_complex() or one.is_quantized)
-        and one.numel() * one.element_size() <= most
-        else one
-        for name, one in document.items()
-    }
-
-
-def _raw(tensor: torch.Tensor) -> pt_files.Raw:
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return pt_files.Raw(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), flat)
+def _raw(array: np.ndarray) -> pt_files.Raw:
+    return pt_files.Raw(str(array.dtype), array.shape, array.reshape(-1).view(np.uint8))
 
 
 def _not_plain(path: Path, rows: Any) -> BadFile:
@@ -540,9 +512,9 @@ def _other_bytes(path: Path) -> DamagedShard:
 
 def _load_single(path: Path) -> pt_files.Raw:
     row = _load_pt(path)
-    if not torch.is_tensor(row) or not row.is_floating_point() or row.numel() == 0 or row.layout != torch.strided:
+    if not isinstance(row, pt_files.Raw) or row.dtype not in FLOATS or not len(row.data):
         raise BadFile(f"{path} is not one tensor of floating-point numbers: remove it and {MADE_BY} again")
-    return _raw(row.reshape(1, -1))
+    return pt_files.Raw(row.dtype, (1, int(np.prod(row.shape))), row.data)
 
 
 def _check_kind(path: Path, document: Any, kind: str) -> None:

@@ -21,31 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joytag.Models import ViT, normalise
-from tagcheck.embedding import joytag_network, store
+from tagcheck.embedding import joytag_network, torch_files
 from tagcheck.errors import BadFile
 from tagcheck.files import write_atomically
+from tagcheck.series.settings import Settings
 
 SMOOTHING = 0.05  # of the target is shared out among all classes: a few tags in a hundred are wrong
 WEIGHT_DECAY, CLIP, WARM_UP = 0.05, 1.0, 0.1  # the last of all steps
 HEAD_STEPS, HEAD_PENALTY, CHECKPOINT_SECONDS = 40, 1e-2, 60.0
-PARTS = 4  # that each fold is cut into; one of them says when a network stops
 LEAST_LOG = -9.0  # of a probability: what is less is not told apart
 
 # The frames (f, 3, S, S) of each row asked for, in order; None where its picture cannot be read.
 Reader = Callable[[Sequence[int]], Iterable[np.ndarray | None]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train: epochs at most and without gain, blocks from the last, pictures a step, AdamW's rate."""
-
-    epochs: int = 12
-    patience: int = 4
-    blocks: int = 2
-    batch_size: int = 32
-    rate: float = 3e-4
-    folds: int = 3
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,7 +226,7 @@ class Training:
         state = {"at": [self.epoch, self.step], "history": self.history, "best": self.best}
         state |= {"backs": [one.state_dict() for one in self.backs]}
         state |= {"optimizers": [one.state_dict() for one in self.optimizers]}
-        write_atomically(path, lambda out: store.save_pt(state, out))
+        write_atomically(path, lambda out: torch_files.save(state, out))
 
     def _resume(self, state: dict[str, Any]) -> None:
         (self.epoch, self.step), self.history, self.best = state["at"], state["history"], state["best"]

@@ -4,22 +4,18 @@
 applies it; `agreement` and `gain` say how far predictions agree with the owner's tags.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import sparse
-from scipy.special import expit, logit
-from threadpoolctl import threadpool_limits
-from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
+from scipy.special import expit
 
 from tagcheck.learning import expected_calibration_error
+from tagcheck.series import odds
 from tagcheck.series.labels import Labels
 from tagcheck.series.out_of_fold import Folded, known
-from tagcheck.series.scoring import MIXING_ROWS, NEARNESS, Candidates, Rows
+from tagcheck.series.scoring import MIXING_ROWS, Candidates, Rows
 from tagcheck.series.tagger_says import BLOCK
 
 # The first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014).
@@ -28,25 +24,6 @@ ALSO_FROM = 0.5  # any further series: both can only be there together, not one 
 LISTED = 8  # series listed a picture
 LISTED_FROM = 0.005  # and from which probability
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
-# What is taken for likely where a library tells too little: shares, and what they weigh, in pictures a picture.
-SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
-KNOWN_OF_UNTAGGED, KNOWN_WEIGHT = 0.3, 0.1
-SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
-STRUCK = 2000  # tagged pictures, about, that are also taken for ones of an unknown series
-NO_CANDIDATE, LEAST = -1e9, 1e-12
-Free = dict[str, tuple[Sequence[float], Sequence[float], float, float]]
-# What is learned: where it begins, how strongly it is drawn there, and its bounds.
-FREE: Free = {
-    "weights": ((0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5), (1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0), 0.0, np.inf),
-    "none": ((1.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1), -np.inf, np.inf),
-    "agreement": ((0.0,), (0.1,), -10.0, 0.0),
-    "slopes": ((1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0), 0.05, 6.0),
-    "offsets": ((0.0, 0.0), (0.5, 0.5), -10.0, 10.0),
-    "first_slope": ((1.0,), (4.0,), 1.0, 4.0),
-    "first_offset": ((0.0,), (1.0,), -6.0, 6.0),
-}
-# Of the likelihood a picture, in units of the square of what a number is multiplied by: only roughly right.
-STEEPNESS = 0.05
 
 
 @dataclass(frozen=True)
@@ -78,8 +55,7 @@ class Mixing:
 
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
-        learned = {name: torch.from_numpy(getattr(self, name)) for name in FREE}
-        among, strange = (one.numpy() for one in _looks(_Tensors.of(found), learned))
+        among, strange = odds.odds(odds.Told.of(found), vars(self))
         unknown = expit(strange)
         return np.asarray(among * (1.0 - unknown)[:, None]), unknown
 
@@ -94,40 +70,6 @@ class Mixing:
         return {"swapped_share": swapped, "pictures": int(pictures.sum()), **whole, "by_company": kinds}
 
 
-@dataclass(frozen=True)
-class _Tensors:
-    """Candidates as `_looks` takes them: `features` (n, K, F), `present` (n, K), the `kind` (n,) of each picture, and `against`
-    (n, G), which speaks for "none": 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are.
-    """
-
-    features: Tensor
-    present: Tensor
-    kind: Tensor
-    against: Tensor
-
-    @classmethod
-    def of(cls, found: Candidates) -> "_Tensors":
-        near = np.where(found.present[..., None], found.features[..., NEARNESS], -1.0).max(axis=1, initial=-1.0)
-        against = np.column_stack([np.ones(len(near)), found.unusual, near])
-        numbers = (found.features.astype(np.float64), found.present, found.accompanied.astype(int), against)
-        return cls(*map(torch.from_numpy, numbers))
-
-
-def _looks(found: _Tensors, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(probability of each candidate class if it is any (n, K), log-odds that the picture is of an unknown series (n,)), with the
-    numbers of `Mixing`.
-    """
-    logits = torch.where(found.present, found.features @ at["weights"], NO_CANDIDATE)
-    among = torch.softmax(logits, dim=1)
-    top = one_hot(among.argmax(dim=1), among.shape[1]).bool()
-    most = among.amax(dim=1).clamp_min(LEAST)
-    left = (1.0 - most).clamp_min(LEAST)
-    odds = found.against @ at["none"] - torch.logsumexp(logits, dim=1) + at["agreement"] * torch.log(most)
-    strange = at["slopes"][2 * found.kind + (odds > 0.0)] * odds + at["offsets"][found.kind]
-    sure = torch.sigmoid(at["first_slope"] * (torch.log(most) - torch.log(left)) + at["first_offset"])
-    return torch.where(top, sure[:, None], among * ((1.0 - sure) / left)[:, None]), strange
-
-
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
     """How scores become probabilities, at the highest penalised likelihood of the owner's tags.
 
@@ -136,86 +78,24 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     tagged picture looks like is unknown (Elkan and Noto 2008). Some tagged pictures count lightly as unknown ones, too, their
     own class struck out of the candidates, lest nothing be unknown. With `among` (n,) bool it is learned from those alone.
     """
+    import torch  # here, since it takes seconds to load and only learning needs it
+
+    from tagcheck.series.likelihood import Likelihood
+
     own, counted = labels.single, np.ones(len(labels.tagged), dtype=bool) if among is None else among
     learnable = (own >= 0) & (known(folded.models)[folded.folds, np.maximum(own, 0)] > 0)
     taught = np.random.default_rng(seed).permutation(np.flatnonzero(counted & (learnable | ~labels.tagged)))
     rows = np.sort(taught[:MIXING_ROWS])
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
-    fit = _Fit(folded.candidates.rows(rows), own[rows], frequency / max(frequency.sum(), LEAST))
+    fit = Likelihood(folded.candidates.rows(rows), own[rows], frequency / max(frequency.sum(), odds.LEAST))
     best = fit.best()
-    unknown, kind = torch.sigmoid(fit.likelihood(best)[0])[: len(rows)].numpy(), fit.found.kind[: len(rows)].numpy()
+    unknown, kind = torch.sigmoid(fit.of(best)[0])[: len(rows)].numpy(), fit.found.kind[: len(rows)].numpy()
     count = np.bincount(kind, minlength=2)
     share = np.where(count > 0, np.bincount(kind, unknown, minlength=2) / np.maximum(count, 1), 0.5)
     pictures = np.rint(count * len(taught) / max(1, len(rows))).astype(np.int64)
     numbers = {name: one.numpy() for name, one in best.items()}
     numbers |= {name: expit(numbers[name]) for name in ("swapped", "forgotten")}
     return Mixing(**numbers, trust=np.array(folded.trust), pictures=pictures, unknown=share)
-
-
-class _Fit:
-    """The likelihood of n pictures with candidates `found` and the class `own` (n,) that their tag names, -1 for none.
-
-    `frequency` (C,) is that of the classes. Behind the pictures stand those that are taken for unknown ones.
-    """
-
-    def __init__(self, found: Candidates, own: np.ndarray, frequency: np.ndarray) -> None:
-        tagged = np.flatnonzero(own >= 0)
-        struck = tagged[:: 1 + len(tagged) // STRUCK]
-        some = found.rows(struck)
-        some = replace(some, classes=np.where(some.classes == own[struck][:, None], -1, some.classes))
-        found = Candidates.joined([found, some])
-        own = np.concatenate([own, np.full(len(struck), -1)])
-        self.found = _Tensors.of(found)
-        self.hit = torch.from_numpy((found.classes == own[:, None]) & (own >= 0)[:, None])
-        self.chance = torch.from_numpy(np.where(own >= 0, frequency[np.maximum(own, 0)], 1.0))
-        self.has = torch.from_numpy(own >= 0)
-        self.struck = torch.arange(len(own)) >= len(own) - len(struck)
-        self.weight = torch.where(self.struck, SMALLEST_UNKNOWN * len(tagged) / max(1, len(struck)), 1.0)
-        tags = torch.bincount(self.found.kind[self.has], minlength=2).numpy()
-        bare = torch.bincount(self.found.kind[~self.has & ~self.struck], minlength=2).numpy()
-        likely = KNOWN_OF_UNTAGGED * bare
-        pull = (2.0 + KNOWN_WEIGHT * likely) * (1.0 - KNOWN_OF_UNTAGGED)
-        forgotten = logit((likely + 0.5) / (likely + tags + 1.0)).tolist(), pull.tolist(), -7.0, 3.0
-        swapped = [float(logit(SWAPPED))], [2.0 + SWAPPED_WEIGHT * len(tagged)], -7.0, float(logit(MOST_SWAPPED))
-        self.free: Free = FREE | {"forgotten": forgotten, "swapped": swapped}
-
-    def likelihood(self, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(log-odds that each picture is of an unknown series, log-likelihood of its tag), (n,)."""
-        among, strange = _looks(self.found, at)
-        forgotten, swapped = at["forgotten"][self.found.kind], torch.sigmoid(at["swapped"])
-        unknown, not_unknown = logsigmoid(strange), logsigmoid(-strange)
-        fits = torch.log((1.0 - swapped) * (among * self.hit).sum(dim=1) + swapped * self.chance)
-        untagged = torch.where(self.struck, unknown, torch.logaddexp(unknown, not_unknown + logsigmoid(forgotten)))
-        return strange, torch.where(self.has, fits + not_unknown + logsigmoid(-forgotten), untagged)
-
-    def best(self) -> dict[str, Tensor]:
-        """Where the penalised likelihood is highest (L-BFGS)."""
-        from scipy import optimize  # here, since loading it takes a quarter of a second and only learning needs it
-
-        sizes = [len(start) for start, *_ in self.free.values()]
-        pairs = [pair for starts, pulls, *_ in self.free.values() for pair in zip(starts, pulls)]
-        start, pull = torch.tensor(pairs, dtype=torch.float64).T
-        bounds = [(low, high) for _, pulls, low, high in self.free.values() for _ in pulls]
-        # How steep the likelihood is in each number, roughly: the search takes a fifth of the steps when they are alike.
-        present = self.found.features[self.found.present]
-        spread = [(present - present.mean(dim=0)).square().mean(dim=0), self.found.against.square().mean(dim=0)]
-        steep = torch.cat([*spread, torch.ones(len(start) - sum(map(len, spread)))]).nan_to_num().clamp_min(LEAST)
-        scale = 1.0 / torch.sqrt(pull + STEEPNESS * len(self.has) * steep)
-
-        def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-            at = torch.tensor(x, requires_grad=True)
-            parts = dict(zip(self.free, torch.split(at * scale, sizes)))
-            total = 0.5 * (pull * (at * scale - start) ** 2).sum() - (self.weight * self.likelihood(parts)[1]).sum()
-            (slope,) = torch.autograd.grad(total, at)
-            return float(total.detach()), slope.numpy()
-
-        scaled = [(low / each, high / each) for (low, high), each in zip(bounds, scale.tolist())]
-        options = {"ftol": 1e-8, "maxiter": 400}
-        with threadpool_limits(1):  # many small steps: threads would spend ten times as long waiting
-            found = optimize.minimize(
-                loss, (start / scale).numpy(), jac=True, method="L-BFGS-B", bounds=scaled, options=options
-            )
-        return dict(zip(self.free, torch.split(torch.from_numpy(found.x) * scale, sizes)))
 
 
 @dataclass(frozen=True)

@@ -19,24 +19,25 @@ apart, and no further along any direction. Between two clusters that direction i
 their centres, so most rows of most clusters are never compared at all (bounds_in_c.c).
 """
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from math import sqrt
+from functools import cache, partial
 from time import perf_counter
 
 import numpy as np
 import torch
 
-from tagcheck.similar.bounds_in_c import CLUSTER_AXES, PART, SPARE, Scanner, kernel
-from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Heads, Progress, Scratch, Short, UnitRows
+from tagcheck.similar import unit_rows
+from tagcheck.similar.bounds_in_c import CLUSTER_AXES, PART, Scanner, kernel
+from tagcheck.similar.main_axes import SPARE, Heads, defects, principal_axes, project, some_of
+from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Progress, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
 FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found
 SAMPLE = 10_000
-SHORT, SHORT_SAMPLE = 64, 2_000  # axes of `short_form`, and the rows that they are told by
-AT_ONCE = 4
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
 TORCH_LEAVES = (4.0, 1e-4)  # measured: where a wider first bound begins to cost more than it saves later,
@@ -67,22 +68,26 @@ class PrunedSearch:
         widths = [width for width in WIDTHS if width <= rows.width // 2]
         if len(rows) < FEWEST_ROWS or not widths:
             return
-        random = torch.Generator().manual_seed(0)
-        axes = principal_axes(rows, _some(len(rows), SAMPLE, random), widths[-1], random, pool)
+        random = np.random.default_rng(0)
+        axes = principal_axes(rows, some_of(len(rows), SAMPLE, random), widths[-1], random, pool)
         loaded = kernel() if compiled else None
-        sample = rows.take(_some(len(rows), TRIAL, random))
-        first = choose_width(sample @ axes, widths, low, *(COMPILED_LEAVES if loaded else TORCH_LEAVES))
+        sample = rows.take(some_of(len(rows), TRIAL, random))
+        first = choose_width(
+            torch.from_numpy(sample @ axes), widths, low, *(COMPILED_LEAVES if loaded else TORCH_LEAVES)
+        )
         if first is None:
             return
         self.worthwhile = True
         even, power = COMPILED_EVEN if loaded else TORCH_EVEN
         self.prepared = 1 / (1 + (len(rows) / even) ** power)
-        heads = _project(
-            rows, axes, pool, lambda share: progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED)))
-        )
-        defect = _defects(rows, axes)
-        self.order, firsts = cluster_order(heads[:, 1 : 1 + CLUSTER_AXES], random, pool)
-        cut = Heads(heads, self.order, rows.scale > 0, defect)
+
+        def projected(share: float) -> None:
+            progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED)))
+
+        heads = torch.from_numpy(project(rows, axes, pool, projected))
+        drawn = torch.Generator().manual_seed(0)
+        self.order, firsts = cluster_order(heads[:, 1 : 1 + CLUSTER_AXES], drawn, pool)
+        cut = Heads(heads, self.order, torch.from_numpy(rows.scale > 0), defects(rows, axes))
         self.bounds: Scanner | _TorchBounds = (
             Scanner(loaded, cut, first, firsts, low, pool) if loaded else _TorchBounds(cut, first, low, pool)
         )
@@ -94,18 +99,31 @@ class PrunedSearch:
 
     def _full(self, i: torch.Tensor, j: torch.Tensor) -> Candidates | None:
         """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
-        i, j = self.order[i], self.order[j]
-        return self.rows.pairs_above(self.low, i, j)
+        return self.rows.pairs_above(self.low, self.order[i].numpy(), self.order[j].numpy())
 
 
-def short_form(rows: UnitRows, low: float, pool: Executor) -> Short:
-    """The rows cut after `SHORT` axes, each with what bounds the rest, for products of at least `low`."""
-    random = torch.Generator().manual_seed(0)
-    axes = principal_axes(rows, _some(len(rows), SHORT_SAMPLE, random), SHORT, random, pool)
-    heads = _project(rows, axes, pool, lambda share: None)
-    cut = Heads(heads, torch.arange(len(rows)), rows.scale > 0, _defects(rows, axes))
-    margin = 6 * (SHORT + 6) * UNIT_ROUNDOFF + 4 * cut.defect + SPARE
-    return Short(torch.cat([heads, cut.rests(heads)[:, None]], dim=1), low - margin)
+@contextmanager
+def workers() -> Iterator[Executor]:
+    """Those of `unit_rows`, in each of which, and here meanwhile, torch uses one thread, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with unit_rows.workers(partial(torch.set_num_threads, 1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Scratch(threading.local):
+    """A tile's products, one buffer for each thread: a fresh one for every tile would be paged in anew each time."""
+
+    def product(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """left @ right.T, valid until this thread's next call."""
+        size = len(left) * len(right)
+        buffer = getattr(self, "buffer", None)
+        if buffer is None or buffer.numel() < size or buffer.dtype != left.dtype:
+            self.buffer = buffer = torch.empty(size, dtype=left.dtype)
+        return torch.mm(left, right.T, out=buffer[:size].view(len(left), len(right)))
 
 
 class _TorchBounds:
@@ -113,7 +131,7 @@ class _TorchBounds:
 
     def __init__(self, cut: Heads, first: int, low: float, pool: Executor) -> None:
         dtype = product_dtype()
-        self.size, self.step, self.scratch = len(cut.heads), TILE, Scratch()
+        self.size, self.step, self.scratch = len(cut.heads), TILE, _Scratch()
         self.left = _Signed(replace(cut, heads=cut.heads[:, : 1 + first]), low, dtype, pool)
         self.right = self.left.right(slice(None))
         self.long = _Signed(cut, low, dtype, pool)
@@ -184,37 +202,6 @@ class _Signed:
         return made
 
 
-def principal_axes(
-    rows: UnitRows, places: torch.Tensor, count: int, random: torch.Generator, pool: Executor
-) -> torch.Tensor:
-    """Orthonormal columns (d, 1 + count): the mean direction of the rows at `places`, then about their top principal axes.
-
-    By subspace iteration (Halko, Martinsson and Tropp 2011). They need not be exact: any
-    orthonormal axes give a valid bound, good ones give a tight one.
-    """
-
-    def moments(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        taken = rows.take(some)
-        return taken.sum(0), taken.T @ taken
-
-    blocks = places.split(BLOCK)
-    mean, scatter = torch.zeros(rows.width), torch.zeros(rows.width, rows.width)
-    for start in range(0, len(blocks), AT_ONCE):  # so that the results of all blocks are never held
-        for one, two in pool.map(moments, blocks[start : start + AT_ONCE]):
-            mean += one
-            scatter += two
-    mean = torch.nn.functional.normalize(mean, dim=0)[:, None]
-    scatter -= mean @ (mean.T @ scatter)  # what is left of each row without its part along the mean
-    scatter -= (scatter @ mean) @ mean.T
-    basis = torch.randn(len(scatter), min(count + 16, len(scatter)), generator=random)
-    for _ in range(3):
-        basis = torch.linalg.qr(scatter @ basis)[0]
-    turn = torch.linalg.eigh(basis.T @ scatter @ basis)[1].flip(1)
-    axes = torch.cat([mean, (basis @ turn)[:, :count]], dim=1)
-    q: torch.Tensor = torch.linalg.qr(axes.double())[0]
-    return q.float()
-
-
 def choose_width(heads: torch.Tensor, widths: list[int], low: float, times: float, plus: float) -> int | None:
     """How many axes the first bound should keep: the fewest that leave at most `times` the share of pairs that
     the most axes would leave, and `plus`.
@@ -239,8 +226,7 @@ def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor)
     """
     n = len(points)
     clusters = max(1, min(int(n**0.5), n // CLUSTER_ROWS))
-    centres = points[_some(n, clusters, random)]
-    sample = points[_some(n, 40 * clusters, random)]
+    centres, sample = (points[torch.randperm(n, generator=random)[:some]] for some in (clusters, 40 * clusters))
     for _ in range(CLUSTER_ROUNDS):
         label = _nearest(sample, centres, pool)
         size = torch.bincount(label, minlength=clusters)
@@ -305,32 +291,7 @@ def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> tor
     return nearest
 
 
-def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor, progress: Progress) -> torch.Tensor:
-    """The coordinates (n, k) of all rows along the columns of `axes` (d, k), in float32."""
-    heads = torch.empty(len(rows), axes.shape[1])
-    starts = range(0, len(rows), BLOCK)
-
-    def fill(start: int) -> None:
-        torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start : start + BLOCK])
-
-    for start, _ in zip(starts, pool.map(fill, starts)):
-        progress(min(1.0, (start + BLOCK) / len(rows)))
-    return heads
-
-
-def _defects(rows: UnitRows, axes: torch.Tensor) -> float:
-    """How far the columns of `axes` are from orthonormal (the Frobenius norm of axes.T @ axes - 1), and the coordinates from exact."""
-    wide = axes.double()
-    defect = float((wide.T @ wide - torch.eye(wide.shape[1], dtype=torch.float64)).norm())
-    return defect + (rows.width + 8) * UNIT_ROUNDOFF * sqrt(axes.shape[1])
-
-
 def _rounded_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Numbers of at least 0 in a narrower type, never below `values`."""
     rounded = values.to(dtype)
     return torch.where(rounded.float() < values, torch.nextafter(rounded, torch.ones_like(rounded) * 4), rounded)
-
-
-def _some(n: int, count: int, random: torch.Generator) -> torch.Tensor:
-    """Up to `count` different places among `n`, drawn."""
-    return torch.randperm(n, generator=random)[:count]

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from tagcheck import c_library
-from tagcheck.similar.unit_rows import BLOCK, Heads
+from tagcheck.similar.main_axes import SPARE, Heads
+from tagcheck.similar.unit_rows import BLOCK
 
 SOURCE, NAME = Path(__file__).with_name("bounds_in_c.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
@@ -31,7 +32,6 @@ REACH = 32_000  # units that a bound may be from zero, to fit them as well, with
 FURTHEST = 2**16  # steps that two places of 16 bits on a line cannot be apart, and all that a reach needs
 MIDDLE = 96  # coordinates of the long bound that are looked at first
 LONG = 2**14  # steps to 1 of the long bound's coordinates
-SPARE = 2.0**-15  # for what the margins' own numbers are rounded by
 CLUSTER_AXES = 32  # that parts are told apart by, after the mean
 EARLY = 0.75  # share of the first bound's axes that the kernel takes before it looks for the first time
 

@@ -29,7 +29,7 @@ class DeviceSearch:
         self.half = torch.empty(len(rows), rows.width, dtype=self.dtype, device=device)
 
         def fill(start: int) -> float:
-            unit = rows.take(slice(start, start + BLOCK))
+            unit = torch.from_numpy(rows.take(slice(start, start + BLOCK)))
             rounded = unit.to(self.dtype)
             self.half[start : start + BLOCK] = rounded.to(device)
             return float((unit - rounded.float()).norm(dim=1).max())
@@ -45,7 +45,7 @@ class DeviceSearch:
 
     def _tile(self, start: int, other: int) -> Candidates | None:
         product = self.half[start : start + TILE] @ self.half[other : other + TILE].T
-        i, j = (place.cpu() for place in (product >= self.low - self.margin).nonzero(as_tuple=True))
+        i, j = (place.cpu().numpy() for place in (product >= self.low - self.margin).nonzero(as_tuple=True))
         i, j = i + start, j + other
         i, j = i[i < j], j[i < j]
         return self.rows.pairs_above(self.low, i, j) if len(i) else None

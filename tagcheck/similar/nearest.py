@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from tagcheck import memory
-from tagcheck.similar.bounded_search import cluster_order
+from tagcheck.similar.bounded_search import cluster_order, workers
 from tagcheck.similar.bounds_in_c import CLUSTER_AXES
 from tagcheck.similar.pairs import top_k
-from tagcheck.similar.unit_rows import UnitRows, workers
+from tagcheck.similar.unit_rows import UnitRows
 
 EXACT_BELOW = 60_000  # rows that are compared with all others sooner than clusters are made
 RECALL = 0.95
@@ -53,7 +53,7 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
     random = torch.Generator().manual_seed(0)
     with workers() as pool:
         unit = UnitRows.of(matrix, pool)
-        points = unit.take(slice(0, n))
+        points = torch.from_numpy(unit.take(slice(0, n)))
         order, firsts, centres = _clusters(points, random, pool)
         asked = torch.randperm(n, generator=random)[:ASKED]
         truth = np.concatenate([_true(points, some, k) for some in asked.split(max(1, 8 * AT_ONCE // n))])

@@ -16,14 +16,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tagcheck.errors import UsageError
-from tagcheck.similar import gpu_search
-from tagcheck.similar.bounded_search import FEWEST_ROWS, SHORT, PrunedSearch, short_form
-from tagcheck.similar.gpu_search import DeviceSearch
+from tagcheck.similar.main_axes import SHORT, short_form
 from tagcheck.similar.unit_rows import (
     BLOCK,
     Candidates,
@@ -39,6 +36,7 @@ from tagcheck.similar.unit_rows import (
 ENGINES = ("auto", "torch", "native")
 DENSE = 16  # products of rows for each pair that is asked for, up to which all of them are made at once
 FLOAT64_ROUNDOFF = 2.0**-50  # of one term of a sum, and of the lengths of its rows
+FEWEST_SHORT = 5_000  # rows from which on a few are compared with all by a short form first
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
 
 
@@ -90,8 +88,12 @@ def near_pairs(
     >>> pairs.i.tolist(), pairs.j.tolist(), pairs.cosine.round(3).tolist()
     ([0], [2], [0.9950000047683716])
     """
+    from tagcheck.similar import (
+        bounded_search,  # here, since PyTorch takes seconds to load and only a whole search needs it
+    )
+
     progress = progress or (lambda share: None)
-    with workers() as pool:
+    with bounded_search.workers() as pool:
         search, decide = _begun(matrix, threshold, engine, limit, pool, progress)
         return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
 
@@ -114,7 +116,7 @@ def with_fresh(
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
         decide.count = len(known)
-        many = len(rows) >= FEWEST_ROWS and min(len(fresh), rows.width) >= 2 * SHORT
+        many = len(rows) >= FEWEST_SHORT and min(len(fresh), rows.width) >= 2 * SHORT
         low = threshold - rows.slack
         search = PlainSearch(rows, low, fresh, short_form(rows, low, pool) if many else None)
         found = list(over_strips(search, decide, pool, progress or (lambda share: None)))
@@ -156,10 +158,12 @@ def _begun(
 
 def _search(rows: UnitRows, low: float, engine: str, pool: Executor, progress: Progress) -> Search:
     """The search that suits the machine and the number of rows."""
+    from tagcheck.similar import bounded_search, gpu_search  # here, as in `near_pairs`
+
     card = gpu_search.card() if engine == "auto" and len(rows) >= gpu_search.FEWEST_ROWS else None
     if card is not None and gpu_search.fits(len(rows), rows.width, card):
-        return DeviceSearch(rows, low, card, pool)
-    search = PrunedSearch(rows, low, pool, engine != "torch", progress)
+        return gpu_search.DeviceSearch(rows, low, card, pool)
+    search = bounded_search.PrunedSearch(rows, low, pool, engine != "torch", progress)
     return search if search.worthwhile else PlainSearch(rows, low)
 
 
@@ -214,17 +218,21 @@ def top_k(matrix: np.ndarray, k: int, block: int = TOP_COLUMNS) -> tuple[np.ndar
     >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
     [1, 1]
     """
+    import torch  # here, as in `near_pairs`
+
+    from tagcheck.similar import bounded_search
+
     n = len(matrix)
     k = max(0, min(k, n - 1))
     indices, cosines = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
-    with workers() as pool:
+    with bounded_search.workers() as pool:
         unit = UnitRows.of(matrix, pool)
 
         def fill(start: int) -> None:
-            rows = unit.take(slice(start, start + TOP_ROWS))
+            rows = torch.from_numpy(unit.take(slice(start, start + TOP_ROWS)))
             best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
             for low in range(0, n, block):
-                product = rows @ unit.take(slice(low, low + block)).T
+                product = rows @ torch.from_numpy(unit.take(slice(low, low + block))).T
                 own = torch.arange(max(start, low), max(start, low, min(start + len(rows), low + product.shape[1])))
                 product[own - start, own - low] = -torch.inf
                 value, column = product.topk(min(k, product.shape[1]), dim=1)

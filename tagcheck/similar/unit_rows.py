@@ -1,7 +1,8 @@
 """Rows at length 1, and their products a tile at a time on all cores, so that no n x n block is ever held.
 
-Each core works on tiles of its own with torch at one thread: a tile fits the core's cache, and no core waits for
-another after every small product, which on a busy machine costs more than the products do.
+Each core works on tiles of its own with one thread: a tile fits the core's cache, and no core waits for
+another after every small product, which on a busy machine costs more than the products do. Comparing a few new rows with all
+takes this module and `short_form`, and no PyTorch, whose import alone takes longer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 TILE = 1024
 BLOCK = 1024
@@ -46,7 +47,7 @@ class UnitRows:
     """
 
     matrix: np.ndarray
-    scale: torch.Tensor
+    scale: np.ndarray
 
     @staticmethod
     def of(matrix: np.ndarray, pool: Executor) -> UnitRows:
@@ -66,8 +67,9 @@ class UnitRows:
         some = lengths[lengths > 0]
         safe = not len(some) or (some.min() > SAFE_LENGTHS[0] and some.max() < SAFE_LENGTHS[1])
         if safe and matrix.dtype in (np.float16, np.float32):
-            scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-            return UnitRows(matrix, torch.from_numpy(scale.astype(np.float32)))
+            scale = np.zeros(len(lengths))
+            np.divide(1.0, lengths, out=scale, where=lengths > 0)
+            return UnitRows(matrix, scale.astype(np.float32))
         unit = np.empty(matrix.shape, dtype=np.float32)
 
         def fill(start: int) -> None:
@@ -75,7 +77,7 @@ class UnitRows:
 
         for _ in pool.map(fill, range(0, len(matrix), BLOCK)):
             pass
-        return UnitRows(unit, torch.from_numpy(unit.any(axis=1).astype(np.float32)))
+        return UnitRows(unit, np.asarray(unit.any(axis=1), dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -85,31 +87,35 @@ class UnitRows:
         """The number of columns."""
         return int(self.matrix.shape[1])
 
-    def take(self, places: torch.Tensor | slice) -> torch.Tensor:
+    def take(self, places: np.ndarray | slice) -> np.ndarray:
         """The rows at `places` at length 1, as float32."""
-        rows = self.matrix[places] if isinstance(places, slice) else self.matrix.take(places.numpy(), axis=0)
-        return torch.from_numpy(rows.astype(np.float32)).mul_(self.scale[places, None])
+        rows = self.matrix[places].astype(np.float32)
+        rows *= self.scale[places, None]
+        return rows
 
-    def products(self, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+    def products(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """The float32 products (m,) of the pairs (i, j) of these rows at length 1."""
-        rows, row = i.unique(return_inverse=True)
-        columns, column = j.unique(return_inverse=True)
+        rows, row = np.unique(i, return_inverse=True)
+        columns, column = np.unique(j, return_inverse=True)
+        product = np.empty(len(i), dtype=np.float32)
         if len(rows) * len(columns) >= SCATTERED * len(i):
-            pieces = zip(i.split(GATHER), j.split(GATHER))
-            return torch.cat([(self.take(one) * self.take(two)).sum(1) for one, two in pieces])
-        product, left = torch.empty(len(i)), self.take(rows)
+            for at in range(0, len(i), GATHER):
+                some = slice(at, at + GATHER)
+                product[some] = (self.take(i[some]) * self.take(j[some])).sum(axis=1)
+            return product
+        left = self.take(rows)
         for at in range(0, len(columns), BLOCK):  # so that many columns do not make one great product
-            within = ((column >= at) & (column < at + BLOCK)).nonzero().squeeze(1)
+            within = np.flatnonzero((column >= at) & (column < at + BLOCK))
             block = left @ self.take(columns[at : at + BLOCK]).T
             product[within] = block[row[within], column[within] - at]
         return product
 
-    def pairs_above(self, low: float, i: torch.Tensor, j: torch.Tensor) -> Candidates:
+    def pairs_above(self, low: float, i: np.ndarray, j: np.ndarray) -> Candidates:
         """Those of the pairs (i, j) that have a product of at least `low`."""
         product = self.products(i, j)
         stays = product >= low
         i, j = i[stays], j[stays]
-        return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
+        return np.minimum(i, j), np.maximum(i, j), product[stays]
 
     @property
     def slack(self) -> float:
@@ -120,28 +126,6 @@ class UnitRows:
         Algorithms, section 3.1); 4u more cover what is of second order. u = 2^-24.
         """
         return (self.width + 8) * UNIT_ROUNDOFF
-
-
-@dataclass(frozen=True)
-class Heads:
-    """The first coordinates of n unit rows along some axes, and what bounds the rest.
-
-    `heads` (n, k) float32, the coordinate along the rows' mean direction first; `order` (n,) in which the rows are searched;
-    `nonzero` (n,) which rows have a direction; `defect` how far the axes are from orthonormal and the coordinates from exact.
-    """
-
-    heads: torch.Tensor
-    order: torch.Tensor
-    nonzero: torch.Tensor
-    defect: float
-
-    def rests(self, heads: torch.Tensor) -> torch.Tensor:
-        """Upper bounds (m,) of how long what `heads` (m, k) leave out of their unit rows can be.
-
-        The rest after a cut at computed coordinates h has a squared length of at most
-        1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
-        """
-        return (1 - heads.square().sum(1) + 3 * self.defect).clamp_(min=0).sqrt_() * (1 + 1e-6)
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
@@ -157,19 +141,15 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def workers() -> Iterator[Executor]:
-    """As many threads as torch would use, in each of which, and here meanwhile, torch uses one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                yield pool
-            except BaseException:  # Ctrl-C above all: what has not begun is not waited for
-                pool.shutdown(cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(threads)
+def workers(begin: Callable[[], None] | None = None) -> Iterator[Executor]:
+    """As many threads as NumPy would use for a product, in each of which, and here meanwhile, it uses one. `begin` is called in each."""
+    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=begin) as pool:
+        try:
+            yield pool
+        except BaseException:  # Ctrl-C above all: what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class Search(Protocol):
@@ -215,23 +195,11 @@ def over_strips(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Scratch(threading.local):
-    """A tile's products, one buffer for each thread: a fresh one for every tile would be paged in anew each time."""
-
-    def product(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """left @ right.T, valid until this thread's next call."""
-        size = len(left) * len(right)
-        buffer = getattr(self, "buffer", None)
-        if buffer is None or buffer.numel() < size or buffer.dtype != left.dtype:
-            self.buffer = buffer = torch.empty(size, dtype=left.dtype)
-        return torch.mm(left, right.T, out=buffer[:size].view(len(left), len(right)))
-
-
 @dataclass(frozen=True)
 class Short:
     """Coordinates `rows` (n, k) of unit rows whose products are at least `low` wherever those of the whole rows are as high as is asked."""
 
-    rows: torch.Tensor
+    rows: np.ndarray
     low: float
 
 
@@ -243,7 +211,7 @@ class PlainSearch:
     """
 
     def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray | None = None, short: Short | None = None) -> None:
-        self.rows, self.low, self.scratch, self.every, self.short = rows, low, Scratch(), fresh is None, short
+        self.rows, self.low, self.every, self.short = rows, low, fresh is None, short
         self.places = np.arange(len(rows)) if fresh is None else fresh
         self.asked = np.zeros(len(rows), dtype=bool)
         self.asked[self.places] = True
@@ -255,24 +223,26 @@ class PlainSearch:
         return (self._tile(some, other) for other in range(first, len(self.rows), TILE))
 
     def _tile(self, some: np.ndarray, other: int) -> Candidates | None:
-        here, others = torch.from_numpy(some), torch.arange(other, min(other + TILE, len(self.rows)))
+        others = np.arange(other, min(other + TILE, len(self.rows)))
         if self.short is not None:
-            bound = self.scratch.product(self.short.rows[here], self.short.rows[others])
-            others = others[bound.amax(0) >= self.short.low]
-        product = self.scratch.product(self.rows.take(here), self.rows.take(others))
-        if not product.numel() or float(product.max()) < self.low:
+            bound = self.short.rows[some] @ self.short.rows[other : other + TILE].T
+            others = others[bound.max(axis=0) >= self.short.low]
+        product = self.rows.take(some) @ self.rows.take(others).T
+        if not product.size or product.max() < self.low:
             return None
-        row, column = (product >= self.low).nonzero(as_tuple=True)
-        one, two = some[row.numpy()], others[column].numpy()
+        row, column = np.nonzero(product >= self.low)
+        one, two = some[row], others[column]
         once = (one < two) | ~self.asked[two]  # two rows that are asked for meet twice, and each meets itself
         low, high = np.minimum(one, two)[once], np.maximum(one, two)[once]
-        return low, high, product[row, column].numpy()[once]
+        return low, high, product[row, column][once]
 
 
 def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
     """The lengths in float64 of one block of rows; inf or 0 for float64 rows whose squares leave its range."""
-    rows = torch.from_numpy(np.array(matrix[start : start + BLOCK]))
-    finite = rows.isfinite().all(dim=1)
-    if not bool(finite.all()):
-        raise NotFinite(start + int((~finite).nonzero()[0]))
-    return np.asarray(torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).numpy())
+    rows = matrix[start : start + BLOCK]
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise NotFinite(start + int(finite.argmin()))
+    rows = rows.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)))

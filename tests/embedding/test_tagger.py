@@ -19,6 +19,7 @@ from joytag_folder import REFERENCE, make_model_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tagcheck import script
 from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.pictures import preparation
@@ -65,7 +66,7 @@ def test_a_gpu_is_chosen_where_there_is_one(monkeypatch, cuda, mps, asked, chose
     """Stand-ins for what PyTorch finds: no such card is here."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    if chosen not in joytag_network.DEVICES:
+    if chosen not in script.DEVICES:
         with pytest.raises(UsageError, match=chosen):
             tagger.choose_device(asked)
         return

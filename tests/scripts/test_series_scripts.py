@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,7 +345,9 @@ def test_only_what_has_changed_is_judged_anew_and_nearly_as_after_learning_from_
     drawn.tagged[5] = (drawn.tagged[5] + 1) % 6
     write(folder, drawn)
     capsys.readouterr()
-    assert train.main(given) == 0
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch", None)
+        assert train.main(given) == 0
     assert f"21 of 620 pictures are judged anew, since they or their tags have changed since {since['created']}" in (
         capsys.readouterr().out
     )

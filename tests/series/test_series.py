@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from scipy.special import expit
 from series_library import Drawn, draw
@@ -14,7 +15,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
-from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import likelihood, odds, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.labels import FOLDS, Labels, group_counts, label_images, spread_folds
 from tagcheck.tag_columns import tag_columns
 
@@ -40,6 +41,20 @@ def library() -> Drawn:
 @pytest.fixture(scope="module")
 def learned(library: Drawn):
     return learn(library)
+
+
+def test_probabilities_are_the_same_with_either_library(learned):
+    """What a training learns by PyTorch, and what a change asks of NumPy."""
+    _, folded, mixing, _, _ = learned
+    told, at = odds.Told.of(folded.candidates), vars(mixing)
+    told = replace(
+        told, kind=np.arange(len(told.kind)) % 2, present=told.present & (np.arange(len(told.kind)) > 0)[:, None]
+    )
+    among, strange = odds.odds(told, at)
+    by_torch = likelihood.odds(likelihood.tensors(told), {name: torch.from_numpy(one) for name, one in at.items()})
+    assert np.allclose(among.sum(axis=1), 1.0) and (among >= 0).all()
+    for ours, theirs in zip((among, strange), by_torch):
+        assert np.allclose(ours, theirs.numpy(), rtol=1e-10, atol=1e-12)
 
 
 def sums(matrix: np.ndarray, classes: np.ndarray, number: int):
@@ -476,7 +491,7 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     )
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
     start = probabilities.fit_mixing(folded, labels, among=np.zeros(4, dtype=bool))
-    assert start.weights.tolist() == list(probabilities.FREE["weights"][0]), (
+    assert start.weights.tolist() == list(likelihood.FREE["weights"][0]), (
         "nothing to learn from leaves all where it began"
     )
 

@@ -197,14 +197,15 @@ def test_a_product_on_a_device_is_off_by_less_than_its_margin():
     with unit_rows.workers() as pool:
         rows = unit_rows.UnitRows.of(matrix, pool)
         search = gpu_search.DeviceSearch(rows, 0.4, torch.device("cpu"), pool)
-    off = (search.half @ search.half.T).double() - rows.take(slice(None)).double() @ rows.take(slice(None)).double().T
+    unit = torch.from_numpy(rows.take(slice(None))).double()
+    off = (search.half @ search.half.T).double() - unit @ unit.T
     assert float(off.abs().max()) < search.margin < 0.003
 
 
 def test_a_card_is_taken_for_many_rows_and_only_when_nothing_else_was_asked_for(monkeypatch):
     taken = []
     search = gpu_search.DeviceSearch
-    monkeypatch.setattr(pair_search, "DeviceSearch", lambda *values: taken.append(len(values[0])) or search(*values))
+    monkeypatch.setattr(gpu_search, "DeviceSearch", lambda *values: taken.append(len(values[0])) or search(*values))
     monkeypatch.setattr(gpu_search, "card", lambda: torch.device("cpu"))
     monkeypatch.setattr(gpu_search, "FEWEST_ROWS", 100)
     for n, engine in ((99, "auto"), (100, "auto"), (101, "torch"), (102, "native")):
