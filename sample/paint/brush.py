@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
@@ -46,28 +47,26 @@ def smooth(points: Sequence[Point], closed: bool = True) -> list[Point]:
     return out if closed else [*out, points[-1]]
 
 
+@dataclass
 class Brush:
     """Draws on `image` in units of `scale` pixels around `origin`, turned by `angle` degrees, mirrored with `flip`.
 
     `line` and `width` (in units) are the outline that shapes get; width 0 draws none.
     """
 
-    def __init__(
-        self,
-        image: Image.Image,
-        scale: float,
-        origin: Point = (0.0, 0.0),
-        angle: float = 0.0,
-        flip: bool = False,
-        line: Colour = (0, 0, 0),
-        width: float = 0.05,
-    ) -> None:
-        self.image, self.scale, self.origin, self.angle, self.flip = image, scale, origin, angle, flip
-        self.line, self.width = line, width
-        self._draw = ImageDraw.Draw(image)
-        turn, side = math.radians(angle), -1.0 if flip else 1.0
-        self._xx, self._xy = scale * math.cos(turn) * side, -scale * math.sin(turn)
-        self._yx, self._yy = scale * math.sin(turn) * side, scale * math.cos(turn)
+    image: Image.Image
+    scale: float
+    origin: Point = (0.0, 0.0)
+    angle: float = 0.0
+    flip: bool = False
+    line: Colour = (0, 0, 0)
+    width: float = 0.05
+
+    def __post_init__(self) -> None:
+        self._draw = ImageDraw.Draw(self.image)
+        turn, side = math.radians(self.angle), -1.0 if self.flip else 1.0
+        self._xx, self._xy = self.scale * math.cos(turn) * side, -self.scale * math.sin(turn)
+        self._yx, self._yy = self.scale * math.sin(turn) * side, self.scale * math.cos(turn)
 
     def at(self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, flip: bool = False) -> Brush:
         """A brush whose (0, 0) is this one's (x, y), `scale` times as big; outlines keep their width on the paper."""

@@ -16,19 +16,7 @@ from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.library import Library, NoWrite, TagWrite
 from tagcheck.library.protocol import CURRENT, PENDING, UNKNOWN
-from tagcheck.writing.ledger import (
-    APPLIED,
-    BACK,
-    FAILED,
-    GO,
-    LOCK_SECONDS,
-    OPEN,
-    SETTLED,
-    UNDONE,
-    WRITTEN,
-    Ledger,
-    LedgerRow,
-)
+from tagcheck.writing.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, WRITTEN, Ledger, LedgerRow
 from tagcheck.writing.steps import Do, Phase, Step
 
 CHUNK = 256
@@ -169,7 +157,7 @@ def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
         return _recover(ledger, library)
 
 
-def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds: float = LOCK_SECONDS) -> Confirmed:
+def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds: float = Ledger.PATIENCE) -> Confirmed:
     """Read again what was written and is not certain yet; with `everything` also what was applied or undone before,
     since a library may have been restored from an older copy.
 

@@ -28,7 +28,6 @@ UNDONE = "undone"  # taken back, or withdrawn before it was written
 URGENCY = (OPEN, FAILED, WRITTEN, APPLIED, UNDONE, SETTLED)  # which row counts for a change that took several writes
 GO = "apply"  # where an open row is going: forward,
 BACK = "undo"  # or back
-LOCK_SECONDS = 60.0
 # In the review store's words; "waiting": the ledger has it, and what becomes of it is still to come.
 OUTCOMES = dict(zip(URGENCY, ("waiting", "failed", "waiting", "applied", "undone", "applied"), strict=True))
 
@@ -104,11 +103,13 @@ class Ledger:
     when it cannot be written; nothing has been done to the library then.
     """
 
+    PATIENCE = 60.0  # seconds that another writer is waited for
+
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
 
     @contextmanager
-    def exclusive(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    def exclusive(self, seconds: float = PATIENCE) -> Iterator[None]:
         """Hold the right to write to libraries by this ledger; one process and thread at a time has it.
 
         Waits up to `seconds`, then raises `UsageError` saying who has it. The system gives it back

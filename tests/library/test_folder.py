@@ -17,8 +17,7 @@ import pytest
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryError, LibraryRefused, LibraryUnreachable, MissingInput
-from tagcheck.library.folder import inside, sidecar_text
-from tagcheck.library.folder import library as folder_module
+from tagcheck.library.folder import inside, scan, sidecar_text
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagWrite
 
@@ -374,12 +373,12 @@ def test_a_drive_that_is_not_connected_is_unreachable_not_empty(root):
 def hashed(library: FolderLibrary, monkeypatch) -> list[str]:
     """The names of the files whose bytes a walk reads."""
     read: list[str] = []
-    real = folder_module.hash_of
+    real = scan.hash_of
     monkeypatch.setattr(
-        folder_module, "hash_of", lambda at, place: (read.append(os.path.basename(place.path)), real(at, place))[1]
+        scan, "hash_of", lambda at, place: (read.append(os.path.basename(place.path)), real(at, place))[1]
     )
     library.walk([])
-    monkeypatch.setattr(folder_module, "hash_of", real)
+    monkeypatch.setattr(scan, "hash_of", real)
     return sorted(read)
 
 

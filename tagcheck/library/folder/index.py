@@ -15,6 +15,7 @@ from tagcheck.library.folder.scan import Folder, Place, stand_in
 from tagcheck.library.folder.sidecar_files import bytes_of
 from tagcheck.library.folder.sidecar_text import Habit, NotASidecar
 
+Progress = Callable[[int, int], None]  # told (done, total) while files are hashed
 SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
 
 
@@ -33,19 +34,13 @@ class Index:
     looked: float = 0.0
 
 
-def look(
-    inside: Inside,
-    store: FolderStore,
-    exclude: Sequence[str],
-    hash_of: Callable[[Inside, Place], tuple[str, str | None]],
-    progress: Callable[[int, int], None] | None,
-) -> Index:
+def look(inside: Inside, store: FolderStore, exclude: Sequence[str], progress: Progress | None) -> Index:
     """Look through the folder; files that did not change keep the hash that the store knows."""
     index = Index(folders=list(scan.each_folder(inside, exclude)))
     linked(index.folders)
     _with_records(inside, index)
     places = [place for folder in index.folders for place in folder.places]
-    hashes, problems = _hashes(inside, store, places, hash_of, progress)
+    hashes, problems = _hashes(inside, store, places, progress)
     for folder in index.folders:
         on_page = [hashes[place.path] for place in folder.places]
         if folder.problem:
@@ -104,11 +99,7 @@ def _with_records(inside: Inside, index: Index) -> None:
 
 
 def _hashes(
-    inside: Inside,
-    store: FolderStore,
-    places: list[Place],
-    hash_of: Callable[[Inside, Place], tuple[str, str | None]],
-    progress: Callable[[int, int], None] | None,
+    inside: Inside, store: FolderStore, places: list[Place], progress: Progress | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The hash of each path, and why for those that only get a stand-in."""
     known = store.hashes()
@@ -118,7 +109,7 @@ def _hashes(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(new), 500):
             part = new[start : start + 500]
-            for place, (hash, problem) in zip(part, pool.map(partial(hash_of, inside), part)):
+            for place, (hash, problem) in zip(part, pool.map(partial(scan.hash_of, inside), part)):
                 hashes[place.path] = hash
                 if problem:
                     problems[place.path] = problem

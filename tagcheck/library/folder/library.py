@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,10 @@ from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable,
 from tagcheck.library import protocol
 from tagcheck.library.folder import forms, sidecar_text, tables, tag_names
 from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
-from tagcheck.library.folder.index import SETTLED, Index, look
+from tagcheck.library.folder.index import SETTLED, Index, Progress, look
 from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.known_hashes import FolderStore, relative
-from tagcheck.library.folder.scan import MIME, Place, extension, hash_of, shown, unchanged
+from tagcheck.library.folder.scan import MIME, Place, extension, shown, unchanged
 from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
 from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, NotASidecar
 from tagcheck.library.folder.survey import Survey, notes, survey
@@ -51,11 +51,7 @@ class FolderLibrary(Library):
     kind = "folder"
 
     def __init__(
-        self,
-        root: str | Path,
-        store: Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        exclude: Sequence[str] = (),
+        self, root: str | Path, store: Path | None = None, progress: Progress | None = None, exclude: Sequence[str] = ()
     ) -> None:
         self.root = Path(root).expanduser().resolve()
         if not self.root.is_dir():
@@ -179,7 +175,7 @@ class FolderLibrary(Library):
     def _look(self) -> Index:
         if not self.root.is_dir():
             raise LibraryUnreachable(f"no folder {shown(str(self.root))} (any more): is its drive connected?")
-        return look(self._inside, self._store, self.exclude, hash_of, self._progress)
+        return look(self._inside, self._store, self.exclude, self._progress)
 
     def _survey(self, fresh: bool = False) -> Survey:
         """How the sidecars are read and spelled: as the last walk found it, kept in the store between runs."""
