@@ -89,15 +89,14 @@ def apply() -> Response:
         return go("applying.preview", "Nothing is accepted, so there is nothing to apply.")
     shared = state.shared()
     library = shared.library()
-    service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
+    _, service, made = _previewed(library, keys)
     if service is None:
         abort(409, f"Nothing can be written: {library.why_no_service()}.")
-    wanted = changes(keys)
-    if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
+    if digest(made) != request.form.get("digest"):
         other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."
         return go("applying.preview", other, service=service.key)
     left_out = set(request.form.getlist("shown")) - set(request.form.getlist("write"))
-    wanted = [one for one in wanted if _value(one) not in left_out]
+    wanted = [one for one in changes(keys) if _value(one) not in left_out]
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
     many = words.plural(len(left_out), "change")
@@ -217,7 +216,7 @@ def _failed(batch: int | None) -> list[Key]:
 def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService], TagService | None, Preview]:
     """(the library's tag services, the one to write to, the exact difference)."""
     services = library.services()
-    service = state.write_service(services, request.args.get("service"), settings().write_service)
+    service = state.write_service(services, request.values.get("service"), settings().write_service)
     made = applying.preview(library, changes(keys), service.key) if keys and service else Preview([], [])
     return services, service, made
 

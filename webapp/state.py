@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -66,10 +67,7 @@ class Shared:
         self._hurried: Library | None = None
         self.lost = ""  # what the library was found to have lost, until somebody looks at the applied changes
         self.confirming: threading.Timer | None = None  # which will read again what the library may not have saved yet
-        self._target = ""
-        self._asking = threading.Lock()
-        self._asker: threading.Thread | None = None
-        self._asked = 0.0
+        self._target, self._asked = "", -math.inf  # the tag service written to, and when it was asked for
 
     def store(self) -> Review:
         """The store as this thread has it open, since opening one takes longer than most questions to it; of the file that is there
@@ -97,13 +95,11 @@ class Shared:
 
     def target(self) -> str:
         """The name of the tag service that accepted changes go to, "" while that is not known: it is asked beside the requests."""
-        with self._asking:
-            due = self._asker is None or (not self._asker.is_alive() and time.monotonic() - self._asked >= TARGET_HOLDS)
-            if due:
-                self._asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
-                self._asker.start()
-        if due and self._asker:
-            self._asker.join(PATIENCE)
+        if time.monotonic() - self._asked >= TARGET_HOLDS:
+            self._asked = time.monotonic()
+            asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
+            asker.start()
+            asker.join(PATIENCE)
         return self._target
 
     def _ask_target(self) -> None:
@@ -112,8 +108,6 @@ class Shared:
             self._target = service.name if service else ""
         except ToolError:
             self._target = ""
-        finally:
-            self._asked = time.monotonic()
 
     def there(self) -> Library | None:
         """The library to read from, None while it cannot be opened."""
