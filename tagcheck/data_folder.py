@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import NotAllowed, listed, sweep, there, write_atomically, write_json_records
-from tagcheck.folded import FOLDED, fold, unfold
+from tagcheck.folded import FOLDED, LOST, fold, unfold
 from tagcheck.json_files import Unusable, elements, members, parse
 
 LONGEST_LINE = 64 << 20  # characters
@@ -314,7 +314,7 @@ def _by_key(
 
 
 def _records(name: str, text: str, where: str, kind: Kind, unusable: Unusable | None) -> Iterator[tuple[str, Any]]:
-    """(name, value) of one value's text; none, and a note, where it cannot be read."""
+    """(name, value) of one value's text; none, and a note, where it cannot be read (`LOST` where the place of a record counts)."""
     try:
         if not (text.isascii() and name.isascii()) and UNDECODED.search(name + text):
             raise ValueError("it holds bytes that are not UTF-8")
@@ -324,6 +324,8 @@ def _records(name: str, text: str, where: str, kind: Kind, unusable: Unusable | 
         if unusable is None:
             raise BadFile(f"{said}: {_again(kind)}") from None
         unusable.note(said)
+        if FOLDED in kind.records and name in kind.records:
+            yield name, LOST
 
 
 def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:

@@ -27,20 +27,30 @@ def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:
 
 
 def whole(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with what follows from its other keys and is left out: its `id`; the tag and the kind of each of its `tags`, where these
-    are all of its missing or all of its incorrect ones in their order.
+    """An entry with what follows from its other keys and is left out: its `id`; the confidence of the first of its `tags`; the tag and the
+    kind of each, where these are all of its missing or all of its incorrect ones in their order.
 
-    >>> whole({"missing_tags": ["hat"], "tags": [{"confidence": 0.5}]})
-    {'missing_tags': ['hat'], 'tags': [{'tag': 'hat', 'kind': 'missing', 'confidence': 0.5}]}
+    >>> whole({"missing_tags": ["hat"], "confidence": 0.5, "tags": [{"why": "So."}]})
+    {'missing_tags': ['hat'], 'confidence': 0.5, 'tags': [{'tag': 'hat', 'kind': 'missing', 'confidence': 0.5, 'why': 'So.'}]}
     """
     made, rows = dict(entry), entry.get("tags")
     if "id" not in entry and (id := own_id(entry)):
         made["id"] = id
-    if isinstance(rows, list) and all(isinstance(row, dict) and "tag" not in row for row in rows):
-        mine = [{"tag": tag, "kind": kind} for kind in KINDS for tag in entry.get(f"{kind}_tags") or ()]
-        if len(mine) == len(rows):
-            made["tags"] = [own | row for own, row in zip(mine, rows)]
+    if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+        mine: list[dict[str, Any]] = [
+            {"tag": tag, "kind": kind} for kind in KINDS for tag in entry.get(f"{kind}_tags") or ()
+        ]
+        if len(mine) != len(rows) or any("tag" in row for row in rows):
+            mine = [{} for _ in rows]
+        if "confidence" in entry:
+            mine[0]["confidence"] = entry["confidence"]
+        made["tags"] = [own | row for own, row in zip(mine, rows)]
     return made
+
+
+def tags_of(entry: dict[str, Any]) -> list[str]:
+    """The tags of an entry of `error`: its missing ones, then its incorrect ones."""
+    return [tag for kind in KINDS for tag in entry.get(f"{kind}_tags") or ()]
 
 
 def own_id(entry: dict[str, Any]) -> str | None:

@@ -1,9 +1,10 @@
 """Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
 
 A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "how", "packed"}`: `packed` is base 85
-(Python's `base64.b85encode`) of an xz stream of the columns (`tagcheck.columns.packed`) of the further keys of each of `count` records; or,
-with `"whole": true`, of the records themselves. Older files have other ways: with "how" "columns" the columns are JSON alone in a bzip2
-stream, with "bz2" a list of objects is, and without "how" that in a zlib stream. A line `{"list", "count",
+(Python's `base64.b85encode`) of an xz stream of columns (`tagcheck.columns.packed`): with "how" "tags" of all `tags` of `count` entries,
+those of one name together (`by_entry`); with "xz" of the further keys of each of `count` records or, with `"whole": true`, of the records
+themselves. Older files have other ways: with "columns" the columns are JSON alone in a bzip2 stream, with "bz2" a list of objects is, and
+without "how" that in a zlib stream. A line `{"list", "count",
 "hashes_of"}` stands for the hashes of the records of another list, each once and sorted. What follows from the other keys
 (`findings.whole`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
@@ -12,24 +13,26 @@ import bz2
 import itertools
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 from tagcheck import base85
 from tagcheck.columns import columns, packed, unpacked, values
-from tagcheck.findings import own_id, whole
+from tagcheck.findings import own_id, tags_of, whole
 from tagcheck.json_files import parse
 
 FOLDED, ENTRIES = "folded", "errors"
-XZ, COLUMNS, BZIP2 = "xz", "columns", "bz2"  # how a line is packed, the two last in older files
+TAGS, XZ, COLUMNS, BZIP2 = "tags", "xz", "columns", "bz2"  # how a line is packed, the two last in older files
 LARGE = 5_000  # records of one list from which on they are folded
-TOGETHER = 4096  # records a line
+LOST = object()  # in the place of a record that could not be read
+TOGETHER = 16_384  # records a line
 # Of xz: most bytes are numbers of two, and what comes twice is short, so that looking for more only takes longer.
-NUMBERS = [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 1, "pb": 1, "mf": lzma.MF_BT2, "nice_len": 8, "depth": 4}]
+NUMBERS = [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 1, "pb": 1, "mf": lzma.MF_BT2, "nice_len": 16, "depth": 16}]
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
 STREAMS: dict[Any, Callable[[], Any]] = {
-    XZ: partial(lzma.LZMADecompressor, memlimit=LARGEST),
+    **dict.fromkeys((TAGS, XZ), partial(lzma.LZMADecompressor, memlimit=LARGEST)),
     COLUMNS: bz2.BZ2Decompressor,
     BZIP2: bz2.BZ2Decompressor,
 }
@@ -37,7 +40,7 @@ STREAMS: dict[Any, Callable[[], Any]] = {
 
 @runtime_checkable
 class Columned(Protocol):
-    """Records that are made as columns: what is folded need not be made one by one."""
+    """Entries that are made as columns: what is folded need not be made one by one."""
 
     def __len__(self) -> int: ...
 
@@ -45,7 +48,7 @@ class Columned(Protocol):
         """All of them, with the keys alone that stay in them."""
 
     def further(self, start: int, stop: int) -> Any:
-        """What else the records from `start` to `stop` say, as a column, without what follows (`findings.whole`)."""
+        """All `tags` of the entries from `start` to `stop`, in the order of `by_entry`, as a column without what follows (`whole`)."""
 
 
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -77,14 +80,23 @@ def _lines(name: str, keys: tuple[str, ...], records: Any, own: list[str]) -> It
         yield {"list": name, "count": done, "hashes_of": ENTRIES}
     for start in range(done, len(records), TOGETHER):
         stop = min(start + TOGETHER, len(records))
-        text = base85.encoded(lzma.compress(packed(_column(records, keys, start, stop)), filters=NUMBERS))
-        yield {"list": name, "count": stop - start, "how": XZ, "packed": text} | ({} if keys else {"whole": True})
+        how, column = TAGS, records.further(start, stop) if isinstance(records, Columned) else None
+        if column is None:
+            how, some = XZ, records[start:stop]
+            column = columns([_further(one, keys) for one in some] if keys else some)
+        text = base85.encoded(lzma.compress(packed(column), filters=NUMBERS))
+        yield {"list": name, "count": stop - start, "how": how, "packed": text} | ({} if keys else {"whole": True})
 
 
-def _column(records: Any, keys: tuple[str, ...], start: int, stop: int) -> Any:
-    if isinstance(records, Columned):
-        return records.further(start, stop)
-    return columns([_further(one, keys) for one in records[start:stop]] if keys else records[start:stop])
+def by_entry(entries: Sequence[dict[str, Any]], rows: Callable[[int], list[Any]]) -> list[list[Any]]:
+    """The `tags` of each entry. `rows` gives those of all, so many, sorted by the tags that the entries name (`tags_of`), and those of one
+    name in the order of the entries: they have much in common.
+    """
+    names = [tag for one in entries for tag in tags_of(one)]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    found = [row for _, row in sorted(zip(order, rows(len(names)), strict=True), key=itemgetter(0))]
+    left = iter(found)
+    return [[*itertools.islice(left, len(tags_of(one)))] for one in entries]
 
 
 def hashes_of(records: Iterable[Any]) -> list[str]:
@@ -101,44 +113,56 @@ def _further(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def unfold(
     read: Iterable[tuple[str, Any]], again: Callable[[], Iterable[tuple[str, Any]]], unusable: Any = None
 ) -> Iterator[tuple[str, Any]]:
-    """(list name, record) as they were before, of those of a file that may be folded; `again` reads it once more. Raises `ValueError` where a line of it cannot be
-    read, or, with `unusable`, notes that and gives the records with the keys that they have.
+    """(list name, record) as they were before, of those of a file that may be folded, with `LOST` for each that could not be read; `again`
+    reads it once more. Raises `ValueError` where a line of it cannot be read, or, with `unusable`, notes that and gives the records with
+    the keys that they have.
     """
     waiting: dict[str, list[dict[str, Any]]] = {}
-    begun: dict[str, Iterator[Any]] = {}
-    for name, record in read:
-        if name != FOLDED:
-            if name in waiting and name not in begun:
-                begun[name] = _rest(waiting.pop(name), unusable)
-            rest = next(begun[name], None) if name in begun else None
-            if isinstance(rest, dict) and isinstance(record, dict):
-                record = whole({**record, **rest})
-            yield name, record
-        elif isinstance(record, dict) and isinstance(record.get("list"), str):
-            if record.get("whole") is True or "hashes_of" in record:
-                yield from ((record["list"], one) for one in _rest([record], unusable, again))
-            else:
-                waiting.setdefault(record["list"], []).append(record)
+    for name, found in itertools.groupby(read, itemgetter(0)):
+        records = (record for _, record in found)
+        if name == FOLDED:
+            for line in records:
+                if not (isinstance(line, dict) and isinstance(line.get("list"), str)):
+                    continue
+                if line.get("whole") is True or "hashes_of" in line:
+                    some = _rest(1, line, [], again, unusable)
+                    yield from (
+                        (line["list"], one) for one in (itertools.repeat(None, _count(line)) if some is None else some)
+                    )
+                else:
+                    waiting.setdefault(line["list"], []).append(line)
+            continue
+        for place, line in enumerate(waiting.pop(name, ()), 1):
+            short = [*itertools.islice(records, _count(line))]
+            rest = _rest(place, line, short, again, unusable) or ()
+            for record, more in itertools.zip_longest(short, itertools.islice(rest, len(short))):
+                if record is not LOST:
+                    both = isinstance(record, dict) and isinstance(more, dict)
+                    yield name, whole({**record, **more}) if both else record
+        yield from ((name, record) for record in records if record is not LOST)
+
+
+def _count(line: dict[str, Any]) -> int:
+    """How many records a line says that it is of, 0 where that cannot be."""
+    count, most = line.get("count"), LARGEST_COUNT if "hashes_of" in line else TOGETHER
+    return count if isinstance(count, int) and 0 <= count <= most else 0
 
 
 def _rest(
-    lines: list[dict[str, Any]], unusable: Any, again: Callable[[], Iterable[tuple[str, Any]]] = lambda: ()
-) -> Iterator[Any]:
-    """The further keys of one record after the other, None of those that cannot be read."""
-    for place, line in enumerate(lines, 1):
-        try:
-            yield from _unpacked(line, again)
-        except (ValueError, OSError, lzma.LZMAError, zlib.error, LookupError, TypeError, AttributeError) as error:
-            said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
-            if unusable is None:
-                raise ValueError(said) from None
-            unusable.note(said)
-            count = line.get("count")
-            most = LARGEST_COUNT if "hashes_of" in line else TOGETHER
-            yield from itertools.repeat(None, count if isinstance(count, int) and 0 <= count <= most else 0)
+    place: int, line: dict[str, Any], short: list[Any], again: Callable[[], Iterable[tuple[str, Any]]], unusable: Any
+) -> list[Any] | None:
+    """What a line says: of whole records these, else the further keys of each of the records `short`; None where that cannot be read."""
+    try:
+        return _unpacked(line, short, again)
+    except (ValueError, OSError, lzma.LZMAError, zlib.error, LookupError, TypeError, AttributeError) as error:
+        said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
+        if unusable is None:
+            raise ValueError(said) from None
+        unusable.note(said)
+        return None
 
 
-def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]]]) -> list[Any]:
+def _unpacked(line: dict[str, Any], short: list[Any], again: Callable[[], Iterable[tuple[str, Any]]]) -> list[Any]:
     if "hashes_of" in line:
         found: Any = hashes_of(one for name, one in again() if name == line["hashes_of"])
     else:
@@ -147,6 +171,8 @@ def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]
         text = stream.decompress(base85.decoded(line["packed"]), LARGEST)
         if not stream.eof:
             raise ValueError("it is cut off, or too large")
+        if how == TAGS:
+            return [{"tags": mine} for mine in by_entry(short, lambda count: unpacked(text, count, parse))]
         if how == XZ:
             return unpacked(text, line["count"], parse)
         found = parse(text.decode())

@@ -16,7 +16,7 @@ from tagcheck import base85, columns, data_folder, folded
 from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import MISTAGGED, PLAIN
 from tagcheck.errors import BadFile
-from tagcheck.findings import finding_id
+from tagcheck.findings import finding_id, tags_of
 from tagcheck.json_files import Unusable
 
 HASHES = [f"{number:064x}" for number in range(700)]
@@ -122,3 +122,49 @@ def test_a_damaged_line_is_named_and_costs_what_stood_there(large, broken):
     found = data_folder.load(large, MISTAGGED, unusable)["errors"]
     assert unusable.count == 1 and found[256:] == ERRORS[256:] and "tags" not in found[0]
     assert found[0]["hash"] == HASHES[0]
+
+
+class Made:
+    """Entries that are made as columns, each of its picture's tags with a sentence that says whose it is."""
+
+    entries = [
+        {"hash": hash, "issue": "contradictory_tags", "missing_tags": ["b", f"m{place % 7}"], "incorrect_tags": ["a"]}
+        | {"confidence": 0.9}
+        for place, hash in enumerate(HASHES)
+    ]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def plain(self):
+        return self.entries
+
+    def further(self, start, stop):
+        rows = sorted((tag, place) for place in range(start, stop) for tag in tags_of(self.entries[place]))
+        return columns.columns([{"confidence": 0.5, "evidence": {"of": place}, "why": tag} for tag, place in rows])
+
+
+def test_tags_that_are_packed_by_name_come_back_to_their_entries(large, folder):
+    path = data_folder.save(folder, MISTAGGED, {"near_pictures": [], "errors": Made()})
+    found = data_folder.load(path, MISTAGGED)["errors"]
+    for place, (one, entry) in enumerate(zip(found, Made.entries, strict=True)):
+        assert entry.items() <= one.items() and one["id"] == finding_id(
+            entry["issue"], [entry["hash"]], ["missing:b", f"missing:m{place % 7}", "incorrect:a"]
+        )
+        assert [(row["tag"], row["why"], row["evidence"]["of"]) for row in one["tags"]] == [
+            (tag, tag, place) for tag in ("b", f"m{place % 7}", "a")
+        ]
+
+
+def test_an_entry_that_cannot_be_read_leaves_no_other_with_its_tags(large, folder):
+    path = data_folder.save(folder, MISTAGGED, {"near_pictures": [], "errors": Made()})
+    for written, kept in ((path, [*range(256, 700)]), (large, [*range(10), *range(11, 700)])):
+        text = written.read_text(encoding="utf-8")
+        line = next(line for line in text.split("\n") if HASHES[10] in line)
+        written.write_text(text.replace(line, line[:-9]), encoding="utf-8")
+        unusable = Unusable()
+        found = data_folder.load(written, MISTAGGED, unusable)["errors"]
+        assert unusable and len(found) == len(HASHES) - 1 and HASHES[10] not in [one["hash"] for one in found]
+        assert [HASHES.index(one["hash"]) for one in found if "tags" in one] == kept
+        own = [one["tags"][0]["evidence"] for one in found if "tags" in one]
+        assert [mine.get("of", *mine.get("near_with", ())) for mine in own] == kept

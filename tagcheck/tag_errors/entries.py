@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tagcheck.columns import put, values
 from tagcheck.findings import own_id, whole
-from tagcheck.folded import TOGETHER
+from tagcheck.folded import TOGETHER, by_entry
 from tagcheck.tag_errors.suggestions import ISSUES, Examined, Suggestions
 from tagcheck.tag_errors.telling import told
 
@@ -44,8 +45,8 @@ class Entries:
         plain = self.plain()
         for start in range(0, len(self), TOGETHER):
             some = plain[start : start + TOGETHER]
-            for one, rest in zip(some, values(self.further(start, start + len(some)), len(some))):
-                yield whole({"id": own_id(one), **one, **rest})
+            tags = by_entry(some, partial(values, self.further(start, start + len(some))))
+            yield from (whole({"id": own_id(one), **one, "tags": mine}) for one, mine in zip(some, tags))
 
     def plain(self) -> list[dict[str, Any]]:
         found, names = self._found, self._found.names
@@ -61,7 +62,16 @@ class Entries:
         return out
 
     def further(self, start: int, stop: int) -> Any:
-        places = self._places[self._ends[start] : self._ends[stop]]
+        places, counts = self._places[self._ends[start] : self._ends[stop]], np.diff(self._ends[start : stop + 1])
+        adds, begin = self._found.adds[places], np.cumsum(counts) - counts
+        added = np.add.reduceat(adds.astype(np.int64), begin)
+        mixed = np.repeat((added > 0) & (added < counts), counts)  # of the others tag and kind follow
+        first = np.isin(np.arange(len(places)), begin)
+        listed = places[
+            np.lexsort((~adds, np.repeat(begin, counts)))
+        ]  # an entry names its missing tags before its incorrect ones
+        order = np.argsort(self._found.name[listed], kind="stable")
+        places, mixed, further = places[order], mixed[order], ~first[order]
         found = self._found.at(places)
         proof, why = told(self._seen, found)
         for name, some in self._beside.items():
@@ -69,11 +79,9 @@ class Entries:
             lengths = there.sum(axis=1)
             put(proof, name, {"lengths": lengths[lengths > 0], "of": some[places][there]}, lengths > 0)
         sure = np.array([round(one, 4) for one in found.confidence.tolist()])
-        tags: dict[str, Any] = {"keys": {"confidence": sure, "evidence": proof, "why": why}, "some": {}}
-        begin, counts = np.array(self._ends[start:stop]) - self._ends[start], np.diff(self._ends[start : stop + 1])
-        added = np.add.reduceat(found.adds.astype(np.int64), begin)
-        mixed = np.repeat((added > 0) & (added < counts), counts)  # of the others tag and kind follow
+        tags: dict[str, Any] = {"keys": {"evidence": proof, "why": why}, "some": {}}
+        put(tags, "confidence", sure[further], further)
         of_mixed = [found[place] for place in np.flatnonzero(mixed).tolist()]
         put(tags, "tag", [one.tag for one in of_mixed], mixed)
         put(tags, "kind", [one.kind for one in of_mixed], mixed)
-        return {"keys": {"tags": {"lengths": counts, "of": tags}}, "some": {}}
+        return tags
