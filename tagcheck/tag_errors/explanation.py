@@ -33,7 +33,7 @@ def explain(seen: Examined, row: int, tag: str) -> list[str]:
     for name, value in weighed(cells, place).items():
         of, _, kind = name.rpartition("/")
         words = WORDS.get(kind, f"how frequent it is ({seen.frequency[column]:.2%} of the pictures)")
-        lines.append(f"  {value:+6.2f}  {name:11} {words}{f', as {of} sees it' if of else ''}")
+        lines.append(f"  {value:+5.1f}  {name:11} {words}{f', as {of} sees it' if of else ''}")
     lines += [
         f"together it belongs with {_percent(verdict.belongs[place])}, before it is asked whether it is written",
         f"it would be forgotten here with {verdict.miss[place]:.1%}, and written wrongly with {verdict.wrong[place]:.2%}",

@@ -80,11 +80,11 @@ def _numbers_and_sentences(
     near, near_with, twins, having = sides = sides_of(seen, places).T
     uses = np.asarray(seen.given.sum(axis=0)).ravel()[of].astype(np.int64)
     expected, forgotten = (
-        np.round(one[places].astype(np.float64), 4) for one in (seen.verdict.belongs, seen.verdict.miss)
+        np.round(one[places].astype(np.float64), 3) for one in (seen.verdict.belongs, seen.verdict.miss)
     )
     numbers: dict[str, Any] = {"keys": {"expected": expected, **dict(zip(SIDES, sides)), "uses": uses}, "some": {}}
     numbers["keys"] |= {"forgotten_here": forgotten, "weighed": _weighed(seen.cells, places)}
-    own = np.round(_own_chance(seen.tagger, seen.matrix, rows, of), 4)
+    own = np.round(_own_chance(seen.tagger, seen.matrix, rows, of), 3)
     known = ~np.isnan(own)
     put(numbers, "tagger", own[known], known)
     likely = {"the tagger": own}
@@ -165,7 +165,7 @@ def _weighed(cells: Cells, places: np.ndarray) -> dict[str, Any]:
     features = cells.features[places].astype(np.float64)
     said = (features[:, own] != 0) | (features[:, also] != 0) | (np.array(own) == also)
     made: dict[str, Any] = {"keys": {}, "some": {}}
-    for name, value, there in zip(names, np.round(features[:, own], 2).T, said.T):
+    for name, value, there in zip(names, np.round(features[:, own], 1).T, said.T):
         put(made, name, value[there], there)
     return made
 
@@ -197,9 +197,9 @@ def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, 
         learned = expit(prior + seen.cells.features[places, seen.cells.names.index(kind)])
         own = _own_chance(one.tagger, one.matrix, rows, columns)
         for k in np.flatnonzero(one.there[rows]).tolist():
-            out[k][one.name] = {"learned": round(float(learned[k]), 4)}
+            out[k][one.name] = {"learned": round(float(learned[k]), 3)}
             if not np.isnan(own[k]):
-                out[k][one.name]["own"] = round(float(own[k]), 4)
+                out[k][one.name]["own"] = round(float(own[k]), 3)
     return out
 
 

@@ -83,7 +83,7 @@ def test_each_sentence_is_that_of_its_numbers(weighed):
         )
         cell = suggestions.Places(seen)[one.row, seen.tags.index(one.tag)]
         assert one.evidence["weighed"] == telling.weighed(seen.cells, cell)
-        assert one.evidence["expected"] == round(float(seen.verdict.belongs[cell]), 4)
+        assert one.evidence["expected"] == round(float(seen.verdict.belongs[cell]), 3)
         assert ("tagger" in one.evidence) == (seen.tags.index(one.tag) % 2 == 0)
         assert ("taggers" in one.evidence) == bool(seen.further)
     assert rules
