@@ -124,30 +124,31 @@ def test_a_damaged_line_is_named_and_costs_what_stood_there(large, broken):
     assert found[0]["hash"] == HASHES[0]
 
 
-class Made:
-    """Entries that are made as columns, each of its picture's tags with a sentence that says whose it is."""
+MADE = [
+    {"hash": hash, "issue": "contradictory_tags", "missing_tags": ["b", f"m{place % 7}"], "incorrect_tags": ["a"]}
+    | {"confidence": 0.9}
+    for place, hash in enumerate(HASHES)
+]
 
-    entries = [
-        {"hash": hash, "issue": "contradictory_tags", "missing_tags": ["b", f"m{place % 7}"], "incorrect_tags": ["a"]}
-        | {"confidence": 0.9}
-        for place, hash in enumerate(HASHES)
-    ]
+
+class Made:
+    """These entries, made as columns, each of their tags with a sentence that says it and evidence that says whose it is."""
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(MADE)
 
     def plain(self):
-        return self.entries
+        return MADE
 
     def further(self, start, stop):
-        rows = sorted((tag, place) for place in range(start, stop) for tag in tags_of(self.entries[place]))
+        rows = sorted((tag, place) for place in range(start, stop) for tag in tags_of(MADE[place]))
         return columns.columns([{"confidence": 0.5, "evidence": {"of": place}, "why": tag} for tag, place in rows])
 
 
 def test_tags_that_are_packed_by_name_come_back_to_their_entries(large, folder):
     path = data_folder.save(folder, MISTAGGED, {"near_pictures": [], "errors": Made()})
     found = data_folder.load(path, MISTAGGED)["errors"]
-    for place, (one, entry) in enumerate(zip(found, Made.entries, strict=True)):
+    for place, (one, entry) in enumerate(zip(found, MADE, strict=True)):
         assert entry.items() <= one.items() and one["id"] == finding_id(
             entry["issue"], [entry["hash"]], ["missing:b", f"missing:m{place % 7}", "incorrect:a"]
         )
