@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tagcheck.review import numbers, queries
-from tagcheck.review.store import ADD, PAIR, REMOVE, Review
+from tagcheck.review.store import ADD, LIKELY_FROM, PAIR, REMOVE, Review
 
 COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "percent", "why")
 # A cell that starts like a formula is one to a spreadsheet, and tags are anybody's words. Spreadsheets pass over blanks,
@@ -25,7 +25,6 @@ FORMULA = re.compile(
     r"[\x00-\x20\x7f-\xa0\xad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|[\t\r\n]"
 )
 PIECE = 60_000  # characters sent at a time
-LIKELY = 0.5  # from here on a choice is ticked beforehand
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -110,7 +109,7 @@ def label_studio_tasks(review: Review, found: Rows) -> Iterator[dict[str, Any]]:
                 {"value": row["tag"], "html": _escaped(f"{row['tag']} ({row['percent']}): {row['why']}")}
                 for row in asked
             ]
-            ticked = [row for row in asked if row["confidence"] >= LIKELY]
+            ticked = [row for row in asked if row["confidence"] >= LIKELY_FROM]
             if ticked:
                 choices = {"choices": [row["tag"] for row in ticked]}
                 about = {"from_name": action, "to_name": "image", "type": "choices", "value": choices}

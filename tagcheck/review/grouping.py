@@ -23,11 +23,9 @@ KIND_OF = sorted(DETECTORS, key=lambda one: (SERIES, TAGS, PAIRS).index(one.read
 def regroup(db: sqlite3.Connection) -> None:
     """Make the suggestions and findings of what is said now. What was decided and is not said any longer stays, as not current."""
     groups = _groups(db)
-    db.create_function("picture_card", 1, picture_card, deterministic=True)
-    pair_card = lambda kind, *pair: card_number(finding_id(kind, pair, []))  # noqa: E731
-    db.create_function("pair_card", 3, pair_card, deterministic=True)
+    db.create_function("card_of", -1, card_of, deterministic=True)
     db.execute("CREATE TEMP TABLE member (picture INTEGER PRIMARY KEY, card INTEGER NOT NULL)")
-    named = {card_number(finding_id("copies", group, [])): group for group in groups}
+    named = {card_of("copies", *group): group for group in groups}
     members = [(hash, card) for card, group in named.items() for hash in group]
     db.executemany(f"INSERT INTO member VALUES ({picture('?')}, ?)", members)
     _take_suggestions(db)
@@ -65,9 +63,9 @@ def rank(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE places")
 
 
-def picture_card(hash: str) -> int:
-    """The number of a picture's own finding."""
-    return card_number(finding_id("picture", [hash], []))
+def card_of(kind: str, *hashes: str) -> int:
+    """The number of the finding of a kind that is about these pictures."""
+    return card_number(finding_id(kind, hashes, []))
 
 
 def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -110,9 +108,9 @@ def _take_suggestions(db: sqlite3.Connection) -> None:
     db.execute(f"CREATE TEMP TABLE once AS SELECT * FROM ({both}) WHERE nth = 1")
     db.execute("INSERT OR IGNORE INTO words (name) SELECT DISTINCT all_kinds FROM once")
     place = (
-        f"CASE WHEN NOT partner THEN ifnull((SELECT card FROM member m WHERE m.picture = f.picture), picture_card({hash_of('f.picture')}))"
+        f"CASE WHEN NOT partner THEN ifnull((SELECT card FROM member m WHERE m.picture = f.picture), card_of('picture', {hash_of('f.picture')}))"
         " ELSE ifnull((SELECT a.card FROM member a JOIN member b ON a.card = b.card WHERE a.picture = f.picture AND b.picture = f.partner),"
-        f" pair_card({word_of('f.word')}, {hash_of('f.picture')}, {hash_of('f.partner')})) END"
+        f" card_of({word_of('f.word')}, {hash_of('f.picture')}, {hash_of('f.partner')})) END"
     )
     db.execute("UPDATE suggested SET current = 0")
     room = "(SELECT count(*) FROM once)"  # in the place of ranks, so that rows do not grow then, which would split their pages
