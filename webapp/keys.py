@@ -42,6 +42,7 @@ WORDS = {
     "Insert": ("Insert", "Ins"),
     **{f"F{number}": (f"F{number}",) for number in (1, 2, 3, 4, 6, 7, 8, 9, 10)},
 }
+KEY_OF = {name.lower(): key for key, names in WORDS.items() for name in (*names, key)}
 # What browsers keep for themselves, or people who use no mouse need.
 KEPT = {
     "Tab": "it moves from field to field",
@@ -165,8 +166,7 @@ def parse(text: str) -> str:
     ('a', ' ', 'Ctrl+z', 'ArrowLeft', '+', 'Ctrl++')
     """
     before, rest = cast("re.Match[str]", MODIFIED.fullmatch(text if text == " " else text.strip())).groups()
-    known = {name.lower(): key for key, names in WORDS.items() for name in (*names, key)}
-    key = known.get(rest.lower()) or (rest.lower() if len(rest) == 1 else None)
+    key = KEY_OF.get(rest.lower()) or (rest.lower() if len(rest) == 1 else None)
     if key is None and rest.upper() not in KEPT and rest not in KEPT:
         raise Refused(f"{text!r} is no key, or has more before it than Ctrl or Ctrl+Shift")
     name = (before or "").title() + (key or rest)
