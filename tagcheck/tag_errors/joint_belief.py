@@ -51,7 +51,8 @@ HABIT_WEIGHT = 4.0  # swaps: what a tag's own are weighed against
 DRAWN = (
     0.2  # how far what is believed of two tags of a namespace is drawn to what is believed of all that stand together
 )
-UNEXPLAINED = 0.1  # the chance that a written tag of which the evidence sees nothing is wrong
+UNEXPLAINED = 0.12  # the chance that a written tag of which the evidence sees nothing is wrong
+HIDDEN = 4.0  # the power of the share of a tag's uses that the evidence does not see: so much of that chance holds for the tag
 DIFFER = 0.05  # how likely two near-duplicates are that do not show the same things
 POWER = 2.0  # of the share of uses that the evidence expects: so much is kept of what it says
 ROUNDS = 8
@@ -167,7 +168,7 @@ def _or_unexplained(error: np.ndarray, cells: Cells, shows: np.ndarray) -> np.nd
     Where the evidence shows little of a tag (`shows`), its uses without evidence count as invisible, and all look equally
     right. The picture's own regression then gives the order: an unlikely tag is wrong more often.
     """
-    place, chance = cells.names.index("probe_share"), UNEXPLAINED * np.square(1 - shows)
+    place, chance = cells.names.index("probe_share"), UNEXPLAINED * (1 - shows) ** HIDDEN
 
     def out(error: np.ndarray, said: np.ndarray, column: np.ndarray, given: np.ndarray) -> np.ndarray:
         alone = 1 - np.clip(said, 0, 1)
