@@ -22,7 +22,6 @@ if __name__ == "__main__":  # before what takes seconds to import
     interruption.end_at_once()
 
 import argparse
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -181,12 +180,11 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
         # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
         unlearned = row.get("not_learned")
         known = own if own <= series and not unlearned else own & series - frozenset(unlearned or ())
-        sure = frozenset(map(sys.intern, row["predicted"]))
-        told = {sys.intern(name): chance for name, chance in row["probabilities"].items()}
+        sure, told = frozenset(row["predicted"]), row["probabilities"]
         numbers = float(row["unknown"]), float(row["forgotten_share"]), row.get("named_by_tagger")
         judged.append(Judged(record, own, known, sure, row.get("abstained"), told, *numbers))
 
-    for row in classifier_files.out_of_fold_rows(folder, card):
+    for row in classifier_files.said(folder, card).rows():
         seen.append(row["hash"])
         if row["hash"] in left:
             add(row)

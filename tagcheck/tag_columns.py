@@ -28,17 +28,15 @@ class TagSets(Sequence[frozenset[str]]):
         """The sets as they are, or of any others."""
         if isinstance(tag_sets, TagSets):
             return tag_sets
-        place = defaultdict[str, int](count().__next__)
-        places, ends = array("i"), array("q", [0])
+        maker = Maker()
         for mine in tag_sets:
-            places.extend(map(place.__getitem__, mine))
-            ends.append(len(places))
-        return cls(list(place), np.frombuffer(places, dtype=np.int32), np.frombuffer(ends, dtype=np.int64))
+            maker.add(mine)
+        return maker.made()
 
     def without(self, hidden: Collection[str]) -> TagSets:
         """The same without some tags."""
-        kept = np.array([tag not in hidden for tag in self.names], dtype=bool)[self._mine]
-        return TagSets(self.names, self._mine[kept], self._reached(kept))
+        kept = np.array([tag not in hidden for tag in self.names], dtype=bool)[self.places]
+        return TagSets(self.names, self.places[kept], self._reached(kept))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -53,11 +51,20 @@ class TagSets(Sequence[frozenset[str]]):
             return TagSets(self.names, self._places, self._ends[start : max(stop, start) + 1])
         if not 0 <= place < len(self):
             raise IndexError(place)
-        mine = self._places[self._ends[place] : self._ends[place + 1]].tolist()
-        return frozenset(self.names[one] for one in mine)
+        return frozenset(self.listed(place))
+
+    def listed(self, place: int) -> list[str]:
+        """The tags of one picture, in the order in which they were given."""
+        return [self.names[one] for one in self._places[self._ends[place] : self._ends[place + 1]].tolist()]
 
     @property
-    def _mine(self) -> np.ndarray:
+    def counts(self) -> np.ndarray:
+        """How many tags each picture has, (n,)."""
+        return np.diff(self._ends)
+
+    @property
+    def places(self) -> np.ndarray:
+        """The places in `names` of all pictures' tags, one picture after the other."""
         return self._places[self._ends[0] : self._ends[-1]]
 
     def _reached(self, which: np.ndarray) -> np.ndarray:
@@ -66,22 +73,40 @@ class TagSets(Sequence[frozenset[str]]):
 
     def uses(self) -> Counter[str]:
         """How many of the pictures have each tag."""
-        counts = np.bincount(self._mine, minlength=len(self.names))
+        counts = np.bincount(self.places, minlength=len(self.names))
         return Counter({self.names[tag]: int(counts[tag]) for tag in np.flatnonzero(counts).tolist()})
 
     def rows_with(self, some: Collection[str]) -> np.ndarray:
         """The pictures that have one of some tags."""
-        which = np.array([tag in some for tag in self.names], dtype=bool)[self._mine]
+        which = np.array([tag in some for tag in self.names], dtype=bool)[self.places]
         return np.flatnonzero(np.diff(self._reached(which)))
 
     def columns(self, names: Sequence[str]) -> sparse.csr_matrix:
         """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
         column = {name: place for place, name in enumerate(names)}
-        columns = np.array([column.get(tag, -1) for tag in self.names], dtype=np.int32)[self._mine]
+        columns = np.array([column.get(tag, -1) for tag in self.names], dtype=np.int32)[self.places]
         ends, columns = self._reached(columns >= 0), columns[columns >= 0]
         made = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(self), len(names)))
         made.sort_indices()
         return made
+
+
+class Maker:
+    """Makes `TagSets`, a picture after the other."""
+
+    def __init__(self) -> None:
+        self._place = defaultdict[str, int](count().__next__)
+        self._places, self._ends = array("i"), array("q", [0])
+
+    def add(self, mine: Iterable[str]) -> None:
+        """The tags of the next picture, each once."""
+        self._places.extend(map(self._place.__getitem__, mine))
+        self._ends.append(len(self._places))
+
+    def made(self) -> TagSets:
+        """Those of all pictures that were added."""
+        places, ends = np.frombuffer(self._places, dtype=np.int32), np.frombuffer(self._ends, dtype=np.int64)
+        return TagSets(list(self._place), places, ends)
 
 
 def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:

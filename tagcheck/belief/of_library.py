@@ -413,12 +413,12 @@ def load_tagger(
 
 def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list[Told]:
     """What the classifiers of the data folder say of the pictures, out of fold; a damaged one is not used (with a note)."""
-    row = {record.hash: place for place, record in enumerate(pictures.records[: len(pictures.matrix)])}
-    out = []
+    hashes, out = arrays.as_bytes([record.hash for record in pictures.records[: len(pictures.matrix)]]), []
     for path in listed(folder.classifier, "*_classifier.json"):
         try:
             namespace = data_folder.load(path, classifier_files.CARD).get("namespace", "")
-            card, rows = classifier_files.load_out_of_fold(folder, namespace)
+            card = classifier_files.load_card(folder, namespace)
+            said = classifier_files.said(folder, card)
         except (BadFile, MissingInput) as error:
             pictures.notes.append(f"a classifier was not used: {error}")
             continue
@@ -429,17 +429,15 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
             sorted(column[one["series"]] for one in card["series"] if one["series"] in column), dtype=int
         )
         place = {int(at): k for k, at in enumerate(columns)}
-        said = [one for one in rows if one["hash"] in row]
-        cells = [
-            (row[one["hash"]], place[column[name]], chance)
-            for one in said
-            for name, chance in one["probabilities"].items()
-            if column.get(name) in place
-        ]
-        judged = np.zeros(len(row), dtype=bool)
-        judged[[row[one["hash"]] for one in said]] = True
-        i, j, chance = zip(*cells) if cells else ((), (), ())
-        out.append(Told(columns, sparse.csr_matrix((chance, (i, j)), shape=(len(row), len(columns))), judged))
+        at = arrays.places(said.hashes, hashes)
+        row = np.repeat(at, said.listed.counts)
+        of_name = np.array([place.get(column.get(name, -1), -1) for name in said.listed.names], dtype=np.int64)
+        told = of_name[said.listed.places]
+        here = (row >= 0) & (told >= 0)
+        cells = sparse.csr_matrix((said.chances[here], (row[here], told[here])), shape=(len(hashes), len(columns)))
+        judged = np.zeros(len(hashes), dtype=bool)
+        judged[at[at >= 0]] = True
+        out.append(Told(columns, cells, judged))
     return out
 
 

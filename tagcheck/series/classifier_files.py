@@ -23,7 +23,7 @@ from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 from scipy.special import logit
 
-from tagcheck import data_folder, json_files
+from tagcheck import data_folder, json_files, memory
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding import Embeddings
 from tagcheck.errors import BadFile, MissingInput
@@ -34,6 +34,7 @@ from tagcheck.series import probabilities, scoring
 from tagcheck.series.labels import Labels, labelled
 from tagcheck.series.out_of_fold import network_heard
 from tagcheck.series.probabilities import Mixing, Predictions
+from tagcheck.series.said import Said
 from tagcheck.series.scoring import Candidates, Model
 from tagcheck.series.tagger_says import Prior
 from tagcheck.tag_columns import tag_columns
@@ -375,6 +376,31 @@ def out_of_fold_rows(folder: DataFolder, card: dict[str, Any]) -> Iterator[dict[
             again = f"run {_made_by(card['namespace'])} again ({error})"
             raise BadFile(f"{path}: record {place} of 'predictions' is not whole: {again}") from None
         yield row
+
+
+_HELD: dict[str, Said] = {}  # what was read before by its digest
+
+
+def said(folder: DataFolder, card: dict[str, Any]) -> Said:
+    """A card's out-of-fold predictions. Raises `MissingInput` or `BadFile` naming the file."""
+    path = _checked(folder, card, "out_of_fold")
+    held = _HELD.get(card["files"]["out_of_fold"]["sha256"])
+    try:
+        return held or Said.of(out_of_fold_rows(folder, card))
+    except (ValueError, TypeError) as error:
+        raise BadFile(
+            f"{path} holds a prediction that is none ({error}): run {_made_by(card['namespace'])} again"
+        ) from None
+
+
+@memory.uncollected()
+def hold(folder: DataFolder) -> None:
+    """Keep the predictions of all classifiers in memory, for forks of this process. What cannot be read is left to who asks for it."""
+    _HELD.clear()
+    for path in listed(folder.classifier, "*_classifier.json"):
+        with suppress(BadFile, MissingInput):
+            card = load_card(folder, str(data_folder.load(path, CARD).get("namespace", "")))
+            _HELD[card["files"]["out_of_fold"]["sha256"]] = said(folder, card)
 
 
 def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str, bytes], list[str]]:
