@@ -1,31 +1,15 @@
-"""The nearest rows of each row where there are too many to compare all: within the clusters around its own.
+"""The nearest rows of each row: by all products for few rows, else among clusters (`tagcheck.similar.cluster_search`)."""
 
-Approximate, unlike everything else in this wing, so how much is found is measured each time: on some rows drawn at
-random, against all rows. The search widens until that share is what was asked for, all rows are compared, or `MOST_LOOKED`:
-where the neighbours of a picture lie all over a library of millions, finding most of them would mean to compare all.
-"""
-
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import torch
 
-from tagcheck import memory
-from tagcheck.similar.bounded_search import cluster_order, workers
-from tagcheck.similar.bounds_in_c import CLUSTER_AXES
-from tagcheck.similar.pairs import top_k
-from tagcheck.similar.unit_rows import UnitRows
+from tagcheck.similar.unit_rows import UnitRows, workers
 
 EXACT_BELOW = 60_000  # rows that are compared with all others sooner than clusters are made
 RECALL = 0.95
-PROBES = 12  # clusters that are looked at first
-WIDER = 2  # times as many when too little was found
-MOST_LOOKED = 50_000  # rows that one is compared with, however little was found
-ASKED = 500  # rows on which it is measured
-AT_ONCE = 8_000_000  # products that a thread holds
-SPARE = 16  # rows beyond k that are picked by products in half precision, for the exact ones to choose from
+AT_ONCE = 1 << 22  # products that a thread holds
+GROUP = 16  # products of which the highest is looked at first
 
 
 @dataclass(frozen=True)
@@ -41,7 +25,7 @@ class Nearest:
 
 def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int = EXACT_BELOW) -> Nearest:
     """The `k` nearest other rows of each row by cosine: exactly for few rows, else at least `recall` of them, or as many as are among
-    `MOST_LOOKED` rows.
+    `cluster_search.MOST_LOOKED` rows.
 
     `matrix` (n, d) float32, its first columns the ones that tell rows apart best (principal directions). Work grows as
     n^1.5, since the clusters are about the root of n, and from a million rows on as n.
@@ -50,83 +34,51 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
     k = max(0, min(k, n - 1))
     if n < exact_below or k == 0:
         return Nearest(*top_k(matrix, k), 1.0)
-    random = torch.Generator().manual_seed(0)
+    from tagcheck.similar.cluster_search import nearest_by_clusters  # here, since PyTorch takes seconds to load
+
+    return Nearest(*nearest_by_clusters(matrix, k, recall))
+
+
+def top_k(matrix: np.ndarray, k: int, at_once: int = AT_ONCE) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` nearest other rows of each row by cosine, exactly.
+
+    Returns (indices int64, cosine float32), both (n, min(k, n - 1)), the nearest first. A zero
+    row has a cosine of 0 to every other. Memory beside that: the rows at length 1, and about `at_once` products a thread.
+
+    >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
+    [1, 1]
+    """
+    n = len(matrix)
+    k = max(0, min(k, n - 1))
+    indices, cosines = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
+    step = max(1, at_once // max(n, 1))
     with workers() as pool:
-        unit = UnitRows.of(matrix, pool)
-        points = torch.from_numpy(unit.take(slice(0, n)))
-        order, firsts, centres = _clusters(points, random, pool)
-        asked = torch.randperm(n, generator=random)[:ASKED]
-        truth = np.concatenate([_true(points, some, k) for some in asked.split(max(1, 8 * AT_ONCE // n))])
-        probes = PROBES
-        while True:
-            near = _around(centres, firsts, probes, k)
-            found = _search(points, order, firsts, near, k, pool, asked)
-            right = [len(np.intersect1d(found[0][row], truth[place])) for place, row in enumerate(asked)]
-            share = float(np.mean(right)) / k
-            if share >= recall or probes >= len(centres) or WIDER * probes * n / len(centres) > MOST_LOOKED:
-                break
-            probes *= WIDER
-        indices, cosine = _search(points, order, firsts, near, k, pool, None)
-    return Nearest(indices, cosine, share)
+        unit = UnitRows.of(matrix, pool).take(slice(0, n))
+
+        def fill(start: int) -> None:
+            product = unit[start : start + step] @ unit.T
+            product[np.arange(len(product)), np.arange(start, start + len(product))] = -np.inf
+            cosine, indices[start : start + step] = _highest(product, k)
+            cosines[start : start + step] = np.clip(cosine, -1, 1)
+
+        for _ in pool.map(fill, range(0, n, step) if k else ()):
+            pass
+    return indices, cosines
 
 
-def _true(points: torch.Tensor, asked: torch.Tensor, k: int) -> np.ndarray:
-    """The `k` rows (m, k) nearest each of those `asked` for, of all."""
-    product = points[asked] @ points.T
-    product[torch.arange(len(asked)), asked] = -torch.inf
-    return np.asarray(product.topk(k, dim=1).indices)
-
-
-def _clusters(
-    points: torch.Tensor, random: torch.Generator, pool: Executor
-) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
-    """(order of the rows, where each cluster begins in it, the clusters' centres)."""
-    order, firsts = cluster_order(points[:, :CLUSTER_AXES].contiguous(), random, pool)
-    firsts = np.unique(firsts)
-    centres = torch.stack([points[order[a:b]].mean(0) for a, b in pairwise(firsts.tolist())])
-    return order, firsts, centres
-
-
-def _around(centres: torch.Tensor, firsts: np.ndarray, probes: int, k: int) -> list[torch.Tensor]:
-    """The `probes` clusters nearest each, itself among them; more where these have no more than `k` rows."""
-    nearest_first = torch.cdist(centres, centres).argsort(dim=1)
-    rows = torch.from_numpy(np.diff(firsts))[nearest_first].cumsum(1)
-    enough = (rows <= k).sum(1) + 1
-    return [line[: max(probes, some)] for line, some in zip(nearest_first, enough.tolist())]
-
-
-def _search(
-    points: torch.Tensor,
-    order: torch.Tensor,
-    firsts: np.ndarray,
-    near: list[torch.Tensor],
-    k: int,
-    pool: Executor,
-    asked: torch.Tensor | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, cosine) (n, k): of each row, or of those `asked` for, among the rows of the clusters `near` its own."""
-    n = len(points)
-    rough = points.bfloat16() if memory.multiplies_bfloat16(torch.cpu) else points
-    indices, cosine = np.zeros((n, k), dtype=np.int64), np.full((n, k), -1.0, dtype=np.float32)
-    wanted = np.ones(n, dtype=bool)
-    if asked is not None:
-        wanted[:] = False
-        wanted[asked.numpy()] = True
-
-    def fill(cluster: int) -> None:
-        own = order[firsts[cluster] : firsts[cluster + 1]]
-        own = own[torch.from_numpy(wanted[own.numpy()])]
-        if not len(own):
-            return
-        others = torch.cat([order[firsts[one] : firsts[one + 1]] for one in near[cluster].tolist()])
-        columns, some = rough[others].T, min(k, len(others))
-        for rows in own.split(max(1, AT_ONCE // len(others))):
-            likely = others[(rough[rows] @ columns).topk(min(k + SPARE, len(others)), dim=1, sorted=False).indices]
-            product = (points[likely] @ points[rows][:, :, None])[:, :, 0]
-            value, place = product.masked_fill_(likely == rows[:, None], -torch.inf).topk(some, dim=1)
-            indices[rows.numpy(), :some] = likely.gather(1, place).numpy()
-            cosine[rows.numpy(), :some] = value.clamp_(-1, 1).numpy()
-
-    for _ in pool.map(fill, range(len(firsts) - 1)):
-        pass
-    return indices, cosine
+def _highest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(values, columns) of the `k` highest of each line of `values` (m, n), the highest first: they are in the `k` groups of columns with
+    the highest maxima.
+    """
+    lines, n = values.shape
+    groups = n // GROUP
+    columns = np.broadcast_to(np.arange(n), values.shape)
+    if groups >= 2 * k:
+        grouped = values[:, : groups * GROUP].reshape(lines, GROUP, groups)
+        best = np.argpartition(grouped.max(axis=1), groups - k, axis=1)[:, groups - k :]
+        inside = (best[:, :, None] + np.arange(GROUP) * groups).reshape(lines, -1)
+        columns = np.hstack([inside, columns[:, groups * GROUP :]])
+        values = np.take_along_axis(values, columns, axis=1)
+    some = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
+    some = np.take_along_axis(some, np.argsort(-np.take_along_axis(values, some, axis=1), axis=1), axis=1)
+    return np.take_along_axis(values, some, axis=1), np.take_along_axis(columns, some, axis=1)

@@ -1,4 +1,4 @@
-"""All pairs of rows at or above a cosine, exactly; groups of them; nearest neighbours. Numbers only, no files.
+"""All pairs of rows at or above a cosine, exactly, and groups of them. Numbers only, no files.
 
 Nothing here holds an n x n block: products are made a tile at a time, so memory stays linear in n.
 
@@ -37,7 +37,6 @@ ENGINES = ("auto", "torch", "native")
 DENSE = 16  # products of rows for each pair that is asked for, up to which all of them are made at once
 FLOAT64_ROUNDOFF = 2.0**-50  # of one term of a sum, and of the lengths of its rows
 FEWEST_SHORT = 5_000  # rows from which on a few are compared with all by a short form first
-TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
 
 
 @dataclass(frozen=True)
@@ -207,45 +206,6 @@ def groups(n: int, i: np.ndarray, j: np.ndarray) -> list[list[int]]:
     order = np.argsort(labels, kind="stable")
     bounds = np.flatnonzero(np.diff(labels[order])) + 1
     return [part.tolist() for part in np.split(order, bounds) if len(part) > 1]
-
-
-def top_k(matrix: np.ndarray, k: int, block: int = TOP_COLUMNS) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` nearest other rows of each row by cosine, exactly.
-
-    Returns (indices int64, cosine float32), both (n, min(k, n - 1)), the nearest first. A zero
-    row has a cosine of 0 to every other. Products are `TOP_ROWS` x `block`.
-
-    >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
-    [1, 1]
-    """
-    import torch  # here, as in `near_pairs`
-
-    from tagcheck.similar import bounded_search
-
-    n = len(matrix)
-    k = max(0, min(k, n - 1))
-    indices, cosines = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
-    with bounded_search.workers() as pool:
-        unit = UnitRows.of(matrix, pool)
-
-        def fill(start: int) -> None:
-            rows = torch.from_numpy(unit.take(slice(start, start + TOP_ROWS)))
-            best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
-            for low in range(0, n, block):
-                product = rows @ torch.from_numpy(unit.take(slice(low, low + block))).T
-                own = torch.arange(max(start, low), max(start, low, min(start + len(rows), low + product.shape[1])))
-                product[own - start, own - low] = -torch.inf
-                value, column = product.topk(min(k, product.shape[1]), dim=1)
-                best, pick = torch.cat([best, value], dim=1).topk(min(k, best.shape[1] + value.shape[1]), dim=1)
-                where = torch.cat([where, column + low], dim=1).gather(1, pick)
-            indices[start : start + TOP_ROWS], cosines[start : start + TOP_ROWS] = (
-                where.numpy(),
-                best.clamp_(-1, 1).numpy(),
-            )
-
-        for _ in pool.map(fill, range(0, n, TOP_ROWS) if k else ()):
-            pass
-    return indices, cosines
 
 
 class _Decision:

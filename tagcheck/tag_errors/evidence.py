@@ -34,6 +34,7 @@ from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.last_layer import tagger_logits
 from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, ScoreSums, logit
 from tagcheck.similar import pairs
+from tagcheck.similar.nearest import nearest
 from tagcheck.tag_errors import context
 from tagcheck.tag_errors.context import Context
 from tagcheck.tag_errors.relations import Relations
@@ -125,10 +126,6 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     first `REDUCED` principal directions, and within clusters where there are very many pictures
     (`tagcheck.similar.nearest`); their cosines are exact. `copies` are near-duplicates that were found by other means too.
     """
-    from tagcheck.similar.nearest import (
-        nearest,
-    )  # here, since PyTorch takes seconds to load and a run after a change needs none
-
     n, d = matrix.shape
     mean, vectors = main_directions(matrix, min(REDUCED, d))
     reduced, length = np.empty((n, vectors.shape[1]), dtype=np.float32), np.empty(n, dtype=np.float32)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tagcheck.similar import nearest as module
-from tagcheck.similar.nearest import nearest
-from tagcheck.similar.pairs import top_k
+from tagcheck.similar import cluster_search as module
+from tagcheck.similar.nearest import RECALL, nearest, top_k
 
 
 def rows(n: int, seed: int = 0, spread: float = 1.2) -> np.ndarray:
@@ -33,7 +32,7 @@ def test_by_clusters_what_is_said_to_be_found_is_found(spread):
     matrix = rows(4000, spread=spread)
     found = nearest(matrix, 10, exact_below=0)
     truth, cosine = top_k(matrix, 10)
-    assert found.recall >= module.RECALL
+    assert found.recall >= RECALL
     assert abs(share(found.indices, truth) - found.recall) < 0.03
     assert not (found.indices == np.arange(4000)[:, None]).any()
     assert (np.diff(found.cosine, axis=1) <= 1e-6).all() and (found.cosine <= cosine + 1e-5).all()

@@ -14,7 +14,8 @@ import torch
 from tagcheck import c_library
 from tagcheck.similar import NotFinite, bounded_search, bounds_in_c, gpu_search, unit_rows
 from tagcheck.similar import pairs as pair_search
-from tagcheck.similar.pairs import TooManyPairs, group_labels, groups, near_pairs, top_k
+from tagcheck.similar.nearest import top_k
+from tagcheck.similar.pairs import TooManyPairs, group_labels, groups, near_pairs
 
 
 def brute_force(matrix: np.ndarray, threshold: float) -> set[tuple[int, int]]:
@@ -435,14 +436,16 @@ def test_without_pairs_there_are_no_groups():
     assert group_labels(3, none, none).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("n", [100, 1_025, 2_100])  # one block of rows, one row more, more than two
-@pytest.mark.parametrize("block", [64, 300, 4096])
-def test_the_nearest_are_those_of_the_whole_matrix(n, block):
+@pytest.mark.parametrize(
+    "n", [100, 325, 2_100]
+)  # few that no groups are made of, more, a whole number of groups and some more
+@pytest.mark.parametrize("at_once", [64, 30_000, 1 << 22])
+def test_the_nearest_are_those_of_the_whole_matrix(n, at_once):
     matrix = clustered(n, 12, seed=9)
     unit = matrix.astype(np.float64) / np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
-    indices, nearest = top_k(matrix, 10, block=block)
+    indices, nearest = top_k(matrix, 10, at_once)
     assert np.allclose(nearest, -np.sort(-cosine, axis=1)[:, :10], atol=1e-6)
     assert np.allclose(np.take_along_axis(cosine, indices, axis=1), nearest, atol=1e-6)
     assert all(len(set(row)) == 10 and place not in row for place, row in enumerate(indices.tolist()))
