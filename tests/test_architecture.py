@@ -169,18 +169,20 @@ def test_no_torch_is_loaded_in_truth_either():
 
 
 def test_what_runs_after_a_small_change_loads_no_torch():
-    """The training and the detectors start without it, and so does comparing new pictures with all. Its import takes seconds."""
+    """The training and the detectors start without it, and so does comparing new pictures with all, or few with each other. Its import takes
+    seconds.
+    """
     rows = "np.random.default_rng(0).normal(size=(5200, 160)).astype(np.float32)"
     program = (
         "import sys, numpy as np, train_series_classifier_images, find_mistagged_images, find_near_duplicates, run_error_detection\n"
         "import validate_series_predictions\n"
-        "from tagcheck.similar import Pairs, pairs\n"
+        "from tagcheck.similar import Pairs, pairs, top_k\n"
         f"none, rows = np.empty(0, np.int64), {rows}\n"
         "found = pairs.with_fresh(rows, 0.3, Pairs(none, none, none), np.arange(200))\n"
-        "print(len(found) > 0, 'torch' in sys.modules)"
+        "print(len(found) > 0, top_k(rows[:200], 3)[0].shape, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, done.stdout) == (0, "True False\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "True (200, 3) False\n"), done.stderr
 
 
 def test_nothing_happens_when_a_script_is_imported():
