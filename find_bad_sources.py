@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from tagcheck import data_folder, dataset, detectors, findings, json_files, script, tags
 from tagcheck.dataset import Record
@@ -117,7 +117,7 @@ def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) 
         for source, mine in members.items():
             (count, bad), (tags_here, wrong_here) = total(weigh, mine), total(weigh, mine.keys() & others)
             rest = (all_wrong - wrong_here + 1) / (all_tags - tags_here + 1)
-            by_chance = float(poisson.sf(bad - 1, count * rest))
+            by_chance = float(pdtrc(bad - 1, count * rest))  # so many or more, of Poisson's
             if count >= FEWEST_TAGS and bad >= FEWEST_WRONG and bad / count >= TIMES * rest and by_chance < BY_CHANCE:
                 about = {"tags": int(count), "share_wrong": round(bad / count, 4), "elsewhere": round(rest, 4)}
                 found.setdefault(source, {"source": source, **about, "members": mine})

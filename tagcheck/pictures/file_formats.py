@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Limits:
 
 def decoders() -> dict[str, str]:
     """What decodes pictures here, with versions: with another one, a file that could not be read may be readable."""
+    from importlib import metadata  # here, since every decoding process would load it, a sixth of its start
+
     found = {"pillow": PIL.__version__}
     for name in ("pi-heif", "imagecodecs", "av"):
         with suppress(metadata.PackageNotFoundError):
