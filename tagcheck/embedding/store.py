@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -281,6 +281,8 @@ def load(
     than it says or what is no number, or was made by another model than the rest (or than `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
+    if wanted is not None and (held := _HELD.get(folder)) and (taken := held.of(folder, wanted, model, dtype)):
+        return taken
     place: dict[str, int] = {}  # hash -> row, counted over all parts
     parts: list[_Part] = []
     starts = [0]
@@ -308,6 +310,44 @@ def load(
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
     places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
     return Embeddings(order, _gather(parts, np.array(starts), order, places, dtype), *(first or (None, None)))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What was loaded of `asked` hashes while the files of a folder were as `stamp` says; the row of each that is there."""
+
+    stamp: list[tuple[str, int, int]]
+    asked: frozenset[str]
+    found: Embeddings
+    row: dict[str, int]
+
+    def of(self, folder: Path, wanted: dict[str, None], model: str | None, dtype: Any) -> Embeddings | None:
+        """What `load` would read; None where it has to be read."""
+        if dtype != np.float32 or model not in (None, self.found.model) or not wanted.keys() <= self.asked:
+            return None
+        if self.stamp != _stamp(folder):
+            return None
+        order = [hash for hash in wanted if hash in self.row]
+        if order == self.found.hashes:
+            return self.found
+        places = np.fromiter(map(self.row.__getitem__, order), np.int64, len(order))
+        return replace(self.found, hashes=order, matrix=self.found.matrix[places])
+
+
+_HELD: dict[Path, _Held] = {}
+
+
+def hold(folder: Path, hashes: Iterable[str], model: str | None) -> None:
+    """Load embeddings and keep them in memory, for forks of this process: `load` takes them from there as long as no file changes."""
+    _HELD.clear()
+    asked, stamp = list(hashes), _stamp(folder)
+    found = load(folder, asked, model)
+    _HELD[folder] = _Held(stamp, frozenset(asked), found, {hash: row for row, hash in enumerate(found.hashes)})
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    about = ((path.name, path.stat()) for path in _pt_files(folder))
+    return sorted((name, one.st_size, one.st_mtime_ns) for name, one in about)
 
 
 def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
