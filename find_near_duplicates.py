@@ -287,10 +287,9 @@ def nearest(pairs: Pairs, count: int) -> np.ndarray:
 
 def equal_pixels(records: list[Record], pairs: Pairs) -> np.ndarray:
     """Which pairs (m,) show the very same pixels, as the library or the decoder says."""
-    numbers: dict[str, int] = {}
-    known = [numbers.setdefault(one, len(numbers)) if (one := pixels_of(record.raw)) else -1 for record in records]
-    number = np.array(known, dtype=np.int64)
-    return np.asarray((number[pairs.i] >= 0) & (number[pairs.i] == number[pairs.j]))
+    rows = zip(pairs.i.tolist(), pairs.j.tolist())
+    same = [(one := pixels_of(records[i].raw)) != "" and one == pixels_of(records[j].raw) for i, j in rows]
+    return np.array(same, dtype=bool)
 
 
 def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) -> dict[str, float]:

@@ -381,7 +381,9 @@ def similar_pictures(
     Of a series of very many an even sample is looked through. Without embeddings there is none, and the findings stand on probabilities alone.
     """
     asked = set().union(*wanted.values())
-    needed = [one.record.hash for one in judged if one.record.hash in asked or one.own & wanted.keys()]
+    tagged = [one for one in judged if one.own and one.own & wanted.keys()]
+    of_them = {one.record.hash for one in tagged} | asked
+    needed = [one.record.hash for one in judged if one.record.hash in of_them]
     try:
         embedded = store.load(folder.embeddings, needed, model=card["embedding"]["model"])
     except MissingInput:
@@ -389,7 +391,7 @@ def similar_pictures(
         return {}
     space, place = look_alikes.Space.of(embedded.matrix), {hash: row for row, hash in enumerate(embedded.hashes)}
     members = defaultdict(list)
-    for one in judged:
+    for one in tagged:
         for name in one.own & wanted.keys() if one.record.hash in place else ():
             members[name].append(place[one.record.hash])
     out = {}
@@ -444,6 +446,8 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
     """
     tagged, predicted, both, abstained, unjudged = [Counter[str]() for _ in range(5)]
     for one in judged:
+        if not (one.own or one.predicted):
+            continue  # as of most pictures
         tagged.update(one.known)
         unjudged.update(one.own - one.known)
         predicted.update(one.predicted)
@@ -541,6 +545,8 @@ def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
     """
     taken, tagged = Counter[tuple[str, str]](), Counter[str]()
     for one in judged:
+        if not one.known:
+            continue
         tagged.update(one.known)
         taken.update((own, said) for own in one.known - one.predicted for said in one.predicted - one.own)
     return [

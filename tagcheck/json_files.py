@@ -20,6 +20,7 @@ from tagcheck.files import NotAllowed
 DEPTH = 64  # of lists and objects in each other
 SMALL = 64 << 20  # bytes of a file that is read as a whole
 WHOLE_LOW, WHOLE_HIGH = -(2**63), 2**63 - 1
+NUMBERS = 20_000  # that are kept by their digits
 NAMED = 3  # of the records that had to be left out
 CORRECT = "correct it or remove it"
 Shape = Callable[[Any], None]
@@ -155,17 +156,24 @@ def _whole_number(digits: str) -> int:
     return value
 
 
-def _decimal_number(digits: str) -> float:
-    if math.isinf(value := float(digits)):
-        raise ValueError(f"{digits[:20]} is too large a number")
-    return value
+class _DecimalNumbers(dict[str, float]):
+    """Numbers by their digits, each worked out once while there is room: the probabilities of a file repeat."""
+
+    def __missing__(self, digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            raise ValueError(f"{digits[:20]} is too large a number")
+        if len(self) < NUMBERS:
+            self[digits] = value
+        return value
 
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-_strict = json.JSONDecoder(parse_int=_whole_number, parse_float=_decimal_number, parse_constant=_no_number)
+_strict = json.JSONDecoder(
+    parse_int=_whole_number, parse_float=_DecimalNumbers().__getitem__, parse_constant=_no_number
+)
 
 
 @dataclass
