@@ -32,9 +32,10 @@ def logistic(
         start[-1] = logit(np.clip(np.average(target, weights=weight), 1e-6, 1 - 1e-6))
     beta, (loss, p) = start, _loss(x, start, target, weight, penalty)
     for _ in range(rounds):
-        gradient = x.T @ (weight * (p - target)) + penalty * beta
-        root, hessian = np.sqrt(weight * p * (1 - p))[:, None], np.diag(penalty)
+        off, root = weight * (p - target), np.sqrt(weight * p * (1 - p))[:, None]
+        gradient, hessian = penalty * beta, np.diag(penalty)
         for rows in (slice(start, start + AT_ONCE) for start in range(0, len(x), AT_ONCE)):
+            gradient += off[rows] @ x[rows]
             curved = x[rows] * root[rows]
             hessian += curved.T @ curved  # of one array with itself: half of the products are made
         step = np.linalg.solve(hessian, gradient)

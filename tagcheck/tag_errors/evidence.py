@@ -135,7 +135,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     found_near = nearest(reduced, k)
     del reduced
     indices, cosine = found_near.indices.astype(np.int32), found_near.cosine
-    for rows in blocks(n, 512):
+    for rows in blocks(n, 64):  # whose neighbours fit the processor's cache
         own = (matrix[rows] - mean) / np.maximum(length[rows, None], 1e-12)
         along = (matrix[indices[rows]] @ own[:, :, None])[:, :, 0] - own @ mean[:, None]
         cosine[rows] = along / np.maximum(length[indices[rows]], 1e-12)

@@ -116,13 +116,13 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
         return []
     meetings, mean = meetings_of(right, one, other), sums[one] * sums[other] / n
     ratios = np.r_[NEVER, np.exp(np.linspace(np.log(0.1), np.log(8.0), 24))]
-    likelihood = meetings[:, None] * np.log(ratios) - mean[:, None] * ratios  # but for what is the same for all ratios
-    likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
+    likelihood = np.log(ratios)[:, None] * meetings - ratios[:, None] * mean  # but for what is the same for all ratios
+    likelihood = np.exp(likelihood - likelihood.max(axis=0))
     share = np.full(len(ratios), 1 / len(ratios))
     for _ in range(60):
-        each = likelihood @ share
-        share = share * (likelihood.T @ (1 / each)) / len(each)
-    sure = likelihood[:, : len(NEVER)] @ share[: len(NEVER)] / (likelihood @ share)
+        each = share @ likelihood
+        share = share * (likelihood @ (1 / each)) / len(each)
+    sure = share[: len(NEVER)] @ likelihood[: len(NEVER)] / (share @ likelihood)
     kept = np.flatnonzero(sure >= lowest)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
