@@ -226,35 +226,43 @@ def prepared(
     decoders: Sequence[Decoder],
     ahead: int,
     clocks: Clocks,
+    keep: bool = False,
 ) -> Generator[Prepared, None, None]:
     """Every file of `hashes` in that order, decoded ahead of the caller by at most `ahead` files.
+
+    The decoders are ended with it, unless they are to be kept and have done all files.
 
     `read` and `render` (what a library makes of a file that no decoder knows) are called from one
     thread at a time. What `read` raises beside `FileUnavailable` is raised here, after the files before it.
     """
-    work = _Work(read, render, clocks, ahead)
+    work, left = _Work(read, render, clocks, ahead), len(hashes)
     threads = [threading.Thread(target=work.read_all, args=(hashes,), daemon=True)]
     threads += [threading.Thread(target=work.decode_all, args=(decoder,), daemon=True) for decoder in decoders]
     for thread in threads:
         thread.start()
     try:
-        for _ in hashes:
+        while left:
             start = time.monotonic()
             one = work.next()
             clocks.add("waiting", time.monotonic() - start)
+            left -= 1
             yield one
     finally:
         work.stop()
-        for decoder in decoders:
-            decoder.close()
+        if left or not keep:
+            for decoder in decoders:
+                decoder.close()
 
 
 def frames_of(library: Any, hashes: Sequence[str], size: int) -> Callable[[Sequence[int]], Iterator[np.ndarray | None]]:
-    """What decodes rows of a library's pictures ahead to squares of `size` pixels: their frames, None of the unreadable."""
+    """What decodes rows of a library's pictures ahead to squares of `size` pixels: their frames, None of the unreadable.
+
+    It is asked again and again, so its two decoders run as long as this process does.
+    """
     made = [Decoder(size, Limits()) for _ in range(2)]
     return lambda rows: (
         file.frames
-        for file in prepared([hashes[row] for row in rows], library.read, library.render, made, 64, Clocks())
+        for file in prepared([hashes[row] for row in rows], library.read, library.render, made, 64, Clocks(), keep=True)
     )
 
 

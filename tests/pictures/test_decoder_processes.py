@@ -133,3 +133,25 @@ def test_a_decoder_that_cannot_start_is_an_error_not_a_bad_picture(decoder, monk
     monkeypatch.setattr("tagcheck.pictures.decoder_processes.sys.executable", "/bin/false")
     with pytest.raises(ToolError, match="no decoding process can be started"):
         decoder.prepare(png(1))
+
+
+def test_decoders_that_are_kept_serve_again_but_not_those_that_may_be_at_work():
+    decoders = [Decoder(16, Limits()) for _ in range(2)]
+
+    def files(hashes: str):
+        return prepared(list(hashes), lambda hash: png(int(hash)), lambda hash: None, decoders, 8, Clocks(), keep=True)
+
+    def running() -> set[int]:
+        return {one._process.pid for one in decoders if one._process}
+
+    some = files("1234")
+    assert [next(some).hash for _ in range(4)] == list("1234")
+    some.close()
+    first = running()
+    assert first and [one.hash for one in files("56")] == ["5", "6"] and first <= running()
+    some = files("123456789")
+    next(some)
+    some.close()
+    assert not first & running()
+    for one in decoders:
+        one.close()

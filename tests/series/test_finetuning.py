@@ -158,9 +158,15 @@ def test_views_differ_and_are_never_mirrored():
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory):
+    """What a training that nobody ends comes to."""
+    place = tmp_path_factory.mktemp("whole")
+    return Few(place / "model").training().run(place / "checkpoint.pt", quiet)
+
+
 @pytest.mark.parametrize("steps", (1, 3, 8))
-def test_a_killed_training_goes_on_to_the_networks_it_would_have_become(few: Few, tmp_path: Path, steps: int):
-    whole = few.training().run(tmp_path / "whole.pt", quiet)
+def test_a_killed_training_goes_on_to_the_networks_it_would_have_become(few: Few, whole, tmp_path: Path, steps: int):
     left = [steps]
 
     def kill(count: int, loss: float) -> None:
