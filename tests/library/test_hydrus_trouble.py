@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -447,6 +448,13 @@ def test_http_and_https_at_each_others_ports_say_so(certificates: Path) -> None:
     with web_server(lambda request: say(request, 400, said)) as url:
         with pytest.raises(LibraryRefused, match="wants https: write https:// in API_URL"):
             api_version(url)
+
+
+def test_https_at_a_port_that_waits_for_a_line_of_http_as_a_real_client_does_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as waiting:
+        url = f"https://127.0.0.1:{waiting.getsockname()[1]}"
+        with pytest.raises(LibraryUnreachable, match=r"no Hydrus answers at .* \(does it want http:// in API_URL\?\)"):
+            Connection(url, "aa" * 32, patience=0, timeout=(0.2, 2)).get("/api_version")
 
 
 @pytest.mark.parametrize(

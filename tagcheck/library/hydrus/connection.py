@@ -205,7 +205,8 @@ class Connection:
             raise self._unreachable(late) from None
         except HTTPError as error:
             if isinstance(error, (ConnectTimeoutError, NewConnectionError)):  # nothing can have been done
-                return None, f"no Hydrus answers at {self.url}"
+                mute = isinstance(error, ConnectTimeoutError) and self.url.startswith("https") and not self._answered
+                return None, f"no Hydrus answers at {self.url}{' (does it want http:// in API_URL?)' if mute else ''}"
             if not repeat:
                 broke = f"Hydrus at {self.url} broke off while it was answering"
                 raise LibraryUnreachable(f"{broke}: look there whether it was done") from None
@@ -347,7 +348,10 @@ class _WatchedSecureConnection(_WatchedConnection, HTTPSConnection):
             _bundle()
         ):  # what its owner named is trusted by itself, whatever it lacks that Python 3.13 asks of authorities
             self.ssl_context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        super().connect()
+        try:
+            super().connect()
+        except TimeoutError:  # in the handshake: nothing was asked yet, and a plain port of Hydrus waits for more
+            raise ConnectTimeoutError("the handshake was not answered") from None
         assert isinstance(self.sock, ssl.SSLSocket)
         if self.sock.getpeercert(binary_form=True) not in _certificates(_bundle()):
             match_hostname(self.sock.getpeercert() or {}, self.host.strip("[]").rstrip("."))  # type: ignore[arg-type]
