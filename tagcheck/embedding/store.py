@@ -27,6 +27,7 @@ GATHERED = 256  # rows converted at a time while loading, as many as the process
 HALF_BITS, HALF_SCALE, HALF_ENDS = np.int32(-0x70002000), np.float32(2.0**112), 2.0**16  # see `_as_float32`
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 PIXEL_BYTES = 32  # of the digest of a picture's pixels
+MOST_HELD = 400_000  # embeddings that are kept in memory for all: who asks in another order has a copy beside
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
 AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
@@ -338,9 +339,13 @@ _HELD: dict[Path, _Held] = {}
 
 
 def hold(folder: Path, hashes: Iterable[str], model: str | None) -> None:
-    """Load embeddings and keep them in memory, for forks of this process: `load` takes them from there as long as no file changes."""
+    """Load embeddings, `MOST_HELD` at most, and keep them in memory, for forks of this process: `load` takes them from there as long as
+    no file changes.
+    """
     _HELD.clear()
     asked, stamp = list(hashes), _stamp(folder)
+    if len(asked) > MOST_HELD:
+        return
     found = load(folder, asked, model)
     _HELD[folder] = _Held(stamp, frozenset(asked), found, {hash: row for row, hash in enumerate(found.hashes)})
 

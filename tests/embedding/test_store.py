@@ -543,3 +543,6 @@ def test_what_is_held_is_not_read_again_until_a_file_changes(tmp_path, monkeypat
         load(tmp_path, [A], "other")
     write(tmp_path, {A: [7, 8]})
     assert as_dict(load(tmp_path, [A, B])) == {A: [7, 8], B: [3, 4]}
+    monkeypatch.setattr(store, "MOST_HELD", 1)
+    store.hold(tmp_path, [A, B], "m")
+    assert not store._HELD
