@@ -13,6 +13,7 @@ import bz2
 import itertools
 import lzma
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -27,7 +28,7 @@ FOLDED, ENTRIES = "folded", "errors"
 TAGS, XZ, COLUMNS, BZIP2 = "tags", "xz", "columns", "bz2"  # how a line is packed, the two last in older files
 LARGE = 5_000  # records of one list from which on they are folded
 LOST = object()  # in the place of a record that could not be read
-TOGETHER = 16_384  # records a line
+TOGETHER, NAMED = 16_384, 100_000  # records a line, and tags that these name, at most
 # Of xz: most bytes are numbers of two, and what comes twice is short, so that looking for more only takes longer.
 NUMBERS = [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 1, "pb": 1, "mf": lzma.MF_BT2, "nice_len": 16, "depth": 16}]
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
@@ -58,7 +59,7 @@ def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict
         return document
     short = {name: _short(document[name], keys) for name, keys in large.items()}
     own = hashes_of(short.get(ENTRIES) or document.get(ENTRIES) or ())
-    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name], own)]
+    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name], short[name], own)]
     made: dict[str, Any] = {}
     for name, value in document.items():
         if name in large and FOLDED not in made:
@@ -73,13 +74,19 @@ def _short(records: Any, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     return [{key: one[key] for key in keys if key in one} for one in records if keys]
 
 
-def _lines(name: str, keys: tuple[str, ...], records: Any, own: list[str]) -> Iterator[dict[str, Any]]:
+def _lines(
+    name: str, keys: tuple[str, ...], records: Any, short: list[dict[str, Any]], own: list[str]
+) -> Iterator[dict[str, Any]]:
     """The lines of a list; one line stands for the hashes `own` where they come first in it."""
     done = len(own) if not keys and own and [*itertools.islice(records, len(own))] == own else 0
     if done:
         yield {"list": name, "count": done, "hashes_of": ENTRIES}
-    for start in range(done, len(records), TOGETHER):
+    named = [0, *itertools.accumulate(len(tags_of(one)) for one in short)]
+    stop = done
+    while (start := stop) < len(records):
         stop = min(start + TOGETHER, len(records))
+        if short:
+            stop = min(stop, max(start + 1, bisect_right(named, named[start] + NAMED) - 1))
         how, column = TAGS, records.further(start, stop) if isinstance(records, Columned) else None
         if column is None:
             how, some = XZ, records[start:stop]

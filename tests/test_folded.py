@@ -48,6 +48,24 @@ def large(folder: DataFolder, monkeypatch: pytest.MonkeyPatch):
     )
 
 
+def test_entries_that_name_very_many_tags_are_fewer_a_line(folder, monkeypatch):
+    monkeypatch.setattr(folded, "LARGE", 6)
+    monkeypatch.setattr(folded, "NAMED", 10)
+    counts = [1, 9, 1, 12, 4, 4, 4, 0]
+    errors = [
+        {"hash": hash, "issue": "missing_tags", "missing_tags": [f"tag {k}" for k in range(count)], "confidence": 0.5}
+        | {"tags": [{"confidence": 0.5, "why": f"{hash[-2:]} {k}"} for k in range(count)]}
+        for hash, count in zip(HASHES, counts)
+    ]
+    path = data_folder.save(folder, MISTAGGED, {"summary": {}, "near_pictures": [], "errors": errors})
+    lines = json.loads(path.read_text())["folded"]
+    assert [line["count"] for line in lines] == [2, 1, 1, 2, 2]
+    found = data_folder.load(path, MISTAGGED)["errors"]
+    assert [[tag["why"] for tag in one["tags"]] for one in found] == [
+        [tag["why"] for tag in one["tags"]] for one in errors
+    ]
+
+
 def as_lists(some):
     """Columns as they were when their numbers stood in the JSON."""
     return json.loads(
