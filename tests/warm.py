@@ -40,6 +40,7 @@ LOADED = (
     "tagcheck.library.choose",
     "tagcheck.script",
     "tagcheck.series",
+    "tagcheck.series.likelihood",
     "tagcheck.writing",
     "tqdm",
     "waitress",
