@@ -87,9 +87,8 @@ def near_pairs(
     >>> pairs.i.tolist(), pairs.j.tolist(), pairs.cosine.round(3).tolist()
     ([0], [2], [0.9950000047683716])
     """
-    from tagcheck.similar import (
-        bounded_search,  # here, since PyTorch takes seconds to load and only a whole search needs it
-    )
+    # here, since PyTorch takes seconds to load and only a whole search needs it
+    from tagcheck.similar import bounded_search
 
     progress = progress or (lambda share: None)
     with bounded_search.workers() as pool:

@@ -67,9 +67,8 @@ class Entries:
         added = np.add.reduceat(adds.astype(np.int64), begin)
         mixed = np.repeat((added > 0) & (added < counts), counts)  # of the others tag and kind follow
         first = np.isin(np.arange(len(places)), begin)
-        listed = places[
-            np.lexsort((~adds, np.repeat(begin, counts)))
-        ]  # an entry names its missing tags before its incorrect ones
+        # an entry names its missing tags before its incorrect ones
+        listed = places[np.lexsort((~adds, np.repeat(begin, counts)))]
         order = np.argsort(self._found.name[listed], kind="stable")
         places, mixed, further = places[order], mixed[order], ~first[order]
         found = self._found.at(places)
