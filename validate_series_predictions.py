@@ -444,7 +444,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
 
     Of pictures that were judged. Recall is over the tagged ones, abstentions included, since to them nothing was said.
     """
-    tagged, predicted, both, abstained, unjudged = [Counter[str]() for _ in range(5)]
+    tagged, predicted, both, recalled, abstained, unjudged = [Counter[str]() for _ in range(6)]
     for one in judged:
         if not (one.own or one.predicted):
             continue  # as of most pictures
@@ -452,6 +452,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
         unjudged.update(one.own - one.known)
         predicted.update(one.predicted)
         both.update(one.predicted & one.own)
+        recalled.update(one.predicted & one.known)  # the tagger may name one that could not be judged
         if not one.predicted:
             abstained.update(one.known)
     described = {row["series"]: row for row in card["series"]}
@@ -466,8 +467,8 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
             "abstained": abstained[name],
             "precision": _share(right, predicted[name]),
             "precision_interval": _interval(right, predicted[name]),
-            "recall": _share(right, tagged[name]),
-            "recall_interval": _interval(right, tagged[name]),
+            "recall": _share(recalled[name], tagged[name]),
+            "recall_interval": _interval(recalled[name], tagged[name]),
             "not_judged": unjudged[name],
         }
         if name not in described:

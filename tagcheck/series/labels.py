@@ -97,10 +97,10 @@ def spread_folds(folds: np.ndarray, groups: np.ndarray, labels: Labels) -> np.nd
     """Folds (n,) in which no series with pictures of two or more groups stands in one fold alone.
 
     Otherwise the model of that fold would know nothing of the series. Whole groups are moved, one a
-    series, to the fold that is smallest by then.
+    series, to the fold that is smallest by then; twice, since a move may leave another series alone.
     """
     folds, columns = folds.copy(), labels.tags.tocsc()
-    for place in np.argsort(np.diff(columns.indptr), kind="stable"):
+    for place in np.tile(np.argsort(np.diff(columns.indptr), kind="stable"), 2):
         rows = columns.indices[columns.indptr[place] : columns.indptr[place + 1]]
         if (groups[rows] != groups[rows[0]]).any() and (folds[rows] == folds[rows[0]]).all():
             sizes = np.bincount(folds)

@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -201,6 +202,12 @@ def test_per_series_numbers_are_what_counting_gives(judged: DataFolder, drawn: D
     low, high = rows["series:s0"]["recall_interval"]
     assert low < rows["series:s0"]["recall"] < high
     assert rows["series:s77"]["not_judged"] == 1 and "cannot be judged" in rows["series:s77"]["note"]
+
+
+def test_what_the_tagger_names_and_could_not_be_judged_is_no_recall():
+    one = SimpleNamespace(own={"series:x"}, predicted={"series:x"}, known=set())
+    (row,) = validate.per_series([one, SimpleNamespace(**vars(one) | {"known": {"series:x"}})], {"series": []})
+    assert (row["correct"], row["support"], row["precision"], row["recall"]) == (2, 1, 1.0, 1.0)
 
 
 def test_the_calibration_table_covers_every_judged_picture_with_a_tag(judged: DataFolder, drawn: Drawn):

@@ -131,6 +131,9 @@ def test_a_series_of_two_groups_never_stands_in_one_fold_alone():
     folds = spread_folds(np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 0]), groups, labels)
     assert folds[6] != folds[7]
     assert folds[8] == folds[9], "a group is never split"
+    mixed = label_images([{"series:a"}, {"series:b"}, {"series:a", "series:b"}, *[()] * 4], np.arange(7))
+    folds = spread_folds(np.array([0, 1, 1, 1, 1, 2, 2]), np.arange(7), mixed)
+    assert folds[2] not in (folds[0], folds[1]), "what is moved for one series may have held another apart"
 
 
 def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
