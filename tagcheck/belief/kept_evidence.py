@@ -109,7 +109,11 @@ def load(root: Path, rests_on: str) -> Kept | str:
         return "no run is kept"
     except UNREADABLE:
         return f"{FILE} cannot be read"
-    return kept if kept.rests_on == rests_on else "the program, the tagger or your own rules are other than they were"
+    return (
+        kept
+        if kept.rests_on == rests_on
+        else "the program, its settings, the tagger or your own rules are other than they were"
+    )
 
 
 def _hold_against_its_sum(file: io.BufferedReader) -> None:

@@ -7,7 +7,7 @@ first weighs it; the others read it back (`belief.npz` in the data folder) as lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -104,7 +104,7 @@ class Work:
 def weigh(
     folder: DataFolder,
     data: Dataset,
-    invisible: Iterable[str],
+    invisible: Collection[str],
     memory: int = suggestions.MEMORY,
     share: Share = here,
     anew: bool = False,
@@ -118,14 +118,17 @@ def weigh(
     if work.why != FEW:
         pictures.notes.append(str(work))
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
-    _keep(folder, data, _believed(pictures, seen, found))
+    rests_on = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data, invisible)]}
+    arrays.save(folder.root / FILE, rests_on | vars(_believed(pictures, seen, found)))
     _keep_single(folder, pictures, seen, declared)
     return Weighed(pictures, seen, found, declared, noes, work)
 
 
-def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY) -> Believed:
+def believed(
+    folder: DataFolder, data: Dataset, invisible: Collection[str], memory: int = suggestions.MEMORY
+) -> Believed:
     """What is believed of the library's tags: as kept, where nothing has changed since, else weighed now."""
-    kept = _kept(folder, data)
+    kept = _kept(folder, data, invisible)
     if kept is not None:
         return kept
     try:
@@ -159,11 +162,6 @@ def _number(row: Any, column: Any, names: int, kind: Any) -> Any:
     return (row * names + column) * len(KINDS) + kind
 
 
-def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
-    about = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data)]}
-    arrays.save(folder.root / FILE, about | vars(made))
-
-
 def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
     """Keep what answers for pictures that come later; what an earlier run kept goes where nothing was learned."""
     if seen is None:
@@ -174,10 +172,10 @@ def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, 
     single_picture.save(folder.root, kept, [record.hash for record in pictures.records[: len(pictures.matrix)]])
 
 
-def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
+def _kept(folder: DataFolder, data: Dataset, invisible: Collection[str]) -> Believed | None:
     """What was kept, if it still holds; None for no file, an older one, one of other inputs or a damaged one."""
     held = arrays.load(folder.root / FILE, FORM)
-    if held is None or held["version"] != [str(VERSION)] or held["rests_on"] != [_rests_on(folder, data)]:
+    if held is None or held["version"] != [str(VERSION)] or held["rests_on"] != [_rests_on(folder, data, invisible)]:
         return None
     hashes, names = ([one for one in held[name] if one] for name in ("hashes", "names"))
     near = held["near"]
@@ -186,11 +184,11 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
     return Believed(hashes, names, held["cells"], held["confidence"], near)
 
 
-def _rests_on(folder: DataFolder, data: Dataset) -> str:
-    """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files."""
+def _rests_on(folder: DataFolder, data: Dataset, invisible: Collection[str]) -> str:
+    """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files and settings."""
     with open(data.path, "rb") as file:
         made = hashlib.file_digest(file, "sha256")
-    made.update(f"{data.most}\n".encode())  # a sample is weighed by itself
+    made.update(f"{data.most} {sorted(invisible)}\n".encode())  # a sample is weighed by itself
     for path in (
         *sorted(folder.embeddings.rglob("*")),
         *listed(folder.classifier, "*.json"),
@@ -208,7 +206,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
 class Pictures:
     """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
 
-    `visible` their tags without those of invisible namespaces; `notes` what could not be done and why.
+    `visible` their tags without those of the namespaces `hidden`; `notes` what could not be done and why.
     """
 
     records: list[Record]
@@ -216,6 +214,7 @@ class Pictures:
     matrix: np.ndarray
     model: str | None
     notes: list[str]
+    hidden: frozenset[str] = frozenset()
 
 
 def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Pictures:
@@ -239,7 +238,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         )
     visible, hidden = TagSets.of(record.written for record in records), frozenset(invisible)
     visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
-    return Pictures(records, visible, loaded.matrix, loaded.model, notes)
+    return Pictures(records, visible, loaded.matrix, loaded.model, notes, hidden)
 
 
 def examine(
@@ -274,7 +273,7 @@ def examine(
         seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
     names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.row_digests(pictures.matrix)
-    rests = _void_without(folder, data, pictures.model)
+    rests = _void_without(folder, data, pictures)
     held = "it was asked for" if anew else kept_evidence.load(folder.root, rests)
     if isinstance(held, kept_evidence.Kept):
         notes = list(pictures.notes)
@@ -289,12 +288,13 @@ def examine(
     return replace(seen, gathered=None), Work(n, n, held)
 
 
-def _void_without(folder: DataFolder, data: Dataset, model: str | None) -> str:
+def _void_without(folder: DataFolder, data: Dataset, pictures: Pictures) -> str:
     """A digest of all but pictures and tags that the evidence kept of a library rests on."""
     heads = (one.embeddings / store.TAG_HEAD for one in (folder, *folder.further()))
     own = (folder.root / name for name in changed.OWN_FILES)
     declared = data.parents, data.siblings, [one.named for one in folder.further()]
-    return changed.method(("tag_errors", "learning", "similar"), [*heads, *own], model, *declared)
+    about = pictures.model, pictures.hidden, *declared
+    return changed.method(("tag_errors", "learning", "similar"), [*heads, *own], *about)
 
 
 def _asked(

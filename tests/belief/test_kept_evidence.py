@@ -45,8 +45,8 @@ def tagged(folder: DataFolder, n: int, bare: Collection[int] = (), deleted: Coll
     data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
 
 
-def weighed(folder: DataFolder, anew: bool = False) -> of_library.Weighed:
-    return of_library.weigh(folder, dataset.load(folder, None), (), anew=anew)
+def weighed(folder: DataFolder, anew: bool = False, invisible: Collection[str] = ()) -> of_library.Weighed:
+    return of_library.weigh(folder, dataset.load(folder, None), invisible, anew=anew)
 
 
 def test_only_what_has_changed_is_weighed_again(large):
@@ -57,6 +57,7 @@ def test_only_what_has_changed_is_weighed_again(large):
     assert 2 <= again.work.anew <= 4 and again.work.since  # and who looks like a copy
     assert f"{again.work.anew} of {MANY + 2} pictures were weighed anew" in " ".join(again.pictures.notes)
     assert weighed(large, anew=True).work.why == "it was asked for"
+    assert weighed(large).work.since and "settings" in weighed(large, invisible=["hat"]).work.why
     (large.root / "tag_rules.json").write_text('{"never": ["sword"]}')
     assert "your own rules" in weighed(large).work.why
 
