@@ -114,9 +114,11 @@ def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sp
     return TagSets.of(tag_sets).columns(names)
 
 
+def values_at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The numbers (k,) of a sparse matrix at single places, `rows` and `columns` (k,). Of none SciPy makes a matrix that is no array."""
+    return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.empty(0, matrix.dtype)
+
+
 def having(given: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Whether each of the pictures `rows` (k, c) has the tag `columns` (k,), bool (k, c), by `given` (n, T)."""
-    if not rows.size:
-        return np.zeros(rows.shape, dtype=bool)
-    found = given[rows.ravel(), np.repeat(columns, rows.shape[1])]
-    return np.asarray(found).reshape(rows.shape) > 0
+    return values_at(given, rows.ravel(), np.repeat(columns, rows.shape[1])).reshape(rows.shape) > 0

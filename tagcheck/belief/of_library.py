@@ -446,6 +446,9 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> Sugge
     evidence (`tagcheck.tag_errors.telling`).
     """
     n = len(pictures.matrix) if seen is not None else 0
+    used = TagSets.of(pictures.visible).uses().keys()
+    implies = {tag: follow & used for tag, follow in declared.implies.items()}  # what the library uses at all
+    declared = replace(declared, implies=implies)
     rest = Suggestions.of(suggestions.rule_suggestions(pictures.visible[n:], declared))
     if seen is None:
         return rest

@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 
 from tagcheck.learning import Tagger
 from tagcheck.learning.linear_probes import unit_rows
+from tagcheck.tag_columns import having
 
 WRONG_SHARE = 0.03  # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
 FORGETTING = (0.01, 0.5)
@@ -123,12 +124,11 @@ def support(
     `matrix` (n, d) embeddings, `owned` (n, T) 0/1, `near` (n, k) the rows of the pictures most like each, -1 for one that is
     not asked, as copies are not.
     """
-    having, says = np.zeros(len(rows)), np.full(len(rows), np.nan)
+    with_it, says = np.zeros(len(rows)), np.full(len(rows), np.nan)
     for start in range(0, len(rows), BLOCK):
         cells = slice(start, start + BLOCK)
         of = near[rows[cells]]
-        has = np.asarray(owned[np.maximum(of, 0), np.repeat(columns[cells, None], of.shape[1], axis=1)].todense())
-        having[cells] = (has * (of >= 0)).sum(axis=1)
+        with_it[cells] = (having(owned, np.maximum(of, 0), columns[cells]) & (of >= 0)).sum(axis=1)
     if tagger is not None and len(tagger.columns):
         line = np.full(owned.shape[1], -1)
         line[tagger.columns] = np.arange(len(tagger.columns))
@@ -137,4 +137,4 @@ def support(
             some = known[start : start + BLOCK]
             lines, embeddings = line[columns[some]], matrix[rows[some]].astype(np.float32)
             says[some] = np.einsum("nd,nd->n", embeddings, tagger.weight[lines]) + tagger.bias[lines]
-    return Support(expit(says), having, (near[rows] >= 0).sum(axis=1).astype(np.float64))
+    return Support(expit(says), with_it, (near[rows] >= 0).sum(axis=1).astype(np.float64))

@@ -17,6 +17,7 @@ from tagcheck.series.labels import Labels
 from tagcheck.series.out_of_fold import Folded, known
 from tagcheck.series.scoring import MIXING_ROWS, Candidates, Rows
 from tagcheck.series.tagger_says import BLOCK
+from tagcheck.tag_columns import values_at
 
 # The first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014).
 PREDICT_FROM = 0.4
@@ -182,7 +183,7 @@ def agreement(
     said, learned, tags = said.rows(rows), learned[rows], labels.tags[rows]
     (micro,), (macro,) = _f1(said, learned, np.ones((1, len(rows))))
     first = np.maximum(said.ranked[:, 0], 0)
-    right = np.asarray(tags[np.arange(len(rows)), first]).ravel() & (said.ranked[:, 0] >= 0)
+    right = values_at(tags, np.arange(len(rows)), first) & (said.ranked[:, 0] >= 0)
     frequency = np.asarray(tags.sum(axis=0)).ravel() / tags.sum()
     expected = tagged_probability(said.probability[:, 0], said.unknown, frequency[first], swapped)
     judged = np.asarray(learned.sum(axis=1)).ravel() > 0

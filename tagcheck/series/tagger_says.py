@@ -11,6 +11,7 @@ from tagcheck import tags
 from tagcheck.learning import linear_probes
 from tagcheck.learning.logistic import logistic
 from tagcheck.series.labels import Labels
+from tagcheck.tag_columns import values_at
 
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 BLOCK = 4096
@@ -109,7 +110,7 @@ class Tagger:
         named, logits = Prior(self.weight[series], self.bias[series], -1 - self.names[series]).foreign(matrix)
         rows = np.flatnonzero(labels.tagged & (named >= 0))
         place = np.array([own.get(name, -1) for name in self.foreign_names], dtype=np.int64)[named[rows]]
-        right = np.asarray(labels.tags[rows, np.maximum(place, 0)]).ravel() & (place >= 0)
+        right = values_at(labels.tags, rows, np.maximum(place, 0)) & (place >= 0)
         made_up = np.linspace(-4.0, 4.0, 9)
         logits = np.concatenate([logits[rows], made_up])
         right = np.concatenate([right, expit(TRUST_START[0] * made_up + TRUST_START[1])])

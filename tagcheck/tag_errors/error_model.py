@@ -33,6 +33,7 @@ from scipy.special import expit
 from tagcheck import memory as machine
 from tagcheck.cluster import Share, here
 from tagcheck.learning.logistic import logistic
+from tagcheck.tag_columns import values_at
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Block, Evidence, blocks
 
@@ -274,7 +275,7 @@ class _CellsOf:
         drawn = drawn[~promising.ravel()[drawn]]
         promising.ravel()[drawn] = True
         i, t = np.nonzero(promising)
-        given, features = np.asarray(block.given[i, t]).ravel() > 0, block.at(i, t)
+        given, features = values_at(block.given, i, t) > 0, block.at(i, t)
         kind = np.where(np.isin(i * promising.shape[1] + t, drawn), BACKGROUND, ALONE).astype(np.int8)
         cells = block.rows[i].astype(np.int32), t.astype(np.int32), features, given, kind
         if self.sieve is None:
@@ -307,7 +308,7 @@ def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
     """What the owner has said of each cell, (m,): 1 that the tag belongs, -1 that it does not, 0 nothing."""
     if answered is None or not answered.nnz:
         return np.zeros(len(cells), dtype=np.int8)
-    return np.asarray(answered[cells.row, cells.column]).ravel()
+    return values_at(answered, cells.row, cells.column)
 
 
 def fit(

@@ -35,6 +35,7 @@ from tagcheck.learning.last_layer import tagger_logits
 from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, ScoreSums, logit
 from tagcheck.similar import pairs
 from tagcheck.similar.nearest import nearest
+from tagcheck.tag_columns import values_at
 from tagcheck.tag_errors import context
 from tagcheck.tag_errors.context import Context
 from tagcheck.tag_errors.relations import Relations
@@ -83,7 +84,7 @@ class Told:
 
     def at(self, rows: np.ndarray, slots: np.ndarray, prior: np.ndarray) -> np.ndarray:
         """The ratios (c,) of single cells, (row, place among the `columns`)."""
-        chance = np.maximum(np.asarray(self.chance[rows, slots]).ravel(), LEAST_TOLD)
+        chance = np.maximum(values_at(self.chance, rows, slots), LEAST_TOLD)
         return np.where(self.judged[rows], logit(chance, LEAST_TOLD) - prior, 0.0)
 
 
@@ -436,13 +437,13 @@ class Block:
     def at(self, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Every kind of evidence, in the order of `names`, of c cells (row of the block, column): (c, len(names)) float32."""
         found, values = self.found, {name: one[i, t] for name, one in self.regressions.items()}
-        having = np.asarray(self.having[i, t]).ravel()
+        having = values_at(self.having, i, t)
         number = self.twins[i]
         made = {name: getattr(found, name).ratio.at(one, t) for name, one in values.items()}
         made |= {
             "probe_share": values["probe"],
             "kernel_share": values["kernel"],
-            "neighbours": self._neighbours(np.asarray(self.votes[i, t]).ravel(), i, t),
+            "neighbours": self._neighbours(values_at(self.votes, i, t), i, t),
             "twins": np.where(number > 0, self._twins(having, i, t), 0),
             "twin_share": having / np.maximum(number, 1),
             "twins_without": (number > 0) & (having == 0),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -296,11 +297,13 @@ def gather(
     """
     around = evidence.surroundings(asked.matrix, copies=asked.copies)
     progress(0.2)
-    count = min(FOLDS, len(np.unique(around.labels)))
+    labels, count = around.labels, len(np.unique(around.labels))
+    if count == 1:  # all are copies of each other: no fold is without them
+        labels, count = np.arange(len(labels)), FOLDS
     if numbers is None:
-        folds = linear_probes.grouped_folds(around.labels, count, SEED)
+        folds = linear_probes.grouped_folds(labels, min(FOLDS, count), SEED)
     else:
-        folds = linear_probes.numbered_folds(around.labels, numbers, count)
+        folds = linear_probes.numbered_folds(labels, numbers, min(FOLDS, count))
     related = learn_relations(asked.given, asked.names, asked.parents, declared.namespaces)
     of, others = (asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told), asked.further
     found = evidence.gather(*of, lambda done: progress(0.2 + 0.5 * done), others, share)
@@ -310,7 +313,7 @@ def gather(
     return Gathered(found, cells, related, folds, spaces)
 
 
-def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
+def _exclusions(cells: Cells, verdict: Verdict, shape: tuple[int, int]) -> list[Exclusion]:
     """Which of the T tags exclude each other, the surest first, by the written tags, each as far as it is right; `shape` (n, T)."""
     written = cells.given
     values, places = 1 - verdict.error[written], (cells.row[written], cells.column[written])
@@ -318,27 +321,24 @@ def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, in
 
 
 @uncollected()
-def suggestions(
-    seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR
-) -> Suggestions:
-    """Every suggestion with a confidence (0 to 1) of at least `lowest` and `FLOOR`, sorted by picture and tag; each (picture, tag) once.
+def suggestions(seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules()) -> Suggestions:
+    """Every suggestion with a confidence (0 to 1) of at least `FLOOR`, sorted by picture and tag; each (picture, tag) once.
 
     `tag_sets` (n,) are all visible tags of the pictures of `seen`, rare ones included. The issue is the one that says most:
     contradictory where a rule is broken, inconsistent where near-duplicates or nearly all close pictures disagree, else missing
     or incorrect. Most come without their evidence and a sentence, which `tagcheck.tag_errors.telling` makes of their cells.
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
-    done = {(one.row, one.tag) for one in apart}
-    apart += [one for one in _rare(seen, tag_sets) if (one.row, one.tag) not in done]
-    apart = [one for one in apart if one.confidence >= lowest]
-    places = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
-    if done:
+    places = np.flatnonzero((error >= FLOOR) & (seen.cells.weight == 1))
+    if apart:
         column = {tag: at for at, tag in enumerate(seen.tags)}
-        taken = [row * len(seen.tags) + column[tag] for row, tag in done if tag in column]
+        taken = [row * len(seen.tags) + column[tag] for row, tag in apart if tag in column]
         cells = seen.cells.row[places].astype(np.int64) * len(seen.tags) + seen.cells.column[places]
         places = places[~np.isin(cells, taken)]
     parts = [_of_cells(seen, places[some], error, broken) for some in evidence.blocks(len(places), AT_ONCE)]
-    return _with_consequences(Suggestions.joined([*parts, Suggestions.of(apart)]), seen)
+    others = ({(one.row, one.tag): one for one in _rare(seen, tag_sets)} | apart).values()
+    found = Suggestions.joined([*parts, Suggestions.of([one for one in others if one.confidence >= FLOOR])])
+    return _with_consequences(found, seen)
 
 
 def _with_consequences(found: Suggestions, seen: Examined) -> Suggestions:
@@ -387,23 +387,21 @@ def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> It
     inside = {tag for name in declared.namespaces for tag in in_namespace(sets.names, name)}
     for row in sets.rows_with(inside | declared.excludes.keys()).tolist():
         mine = sets[row]
-        for tag in sorted(mine & declared.excludes.keys()):
-            for other in sorted(declared.excludes[tag] & mine):
-                if tag < other:
-                    yield row, tag, other
-        for name in declared.namespaces:
-            same = in_namespace(mine, name)
-            yield from ((row, one, other) for place, one in enumerate(same) for other in same[place + 1 :])
+        pairs = {
+            (tag, other) for tag in mine for other in declared.excludes.get(tag, frozenset()) & mine if tag < other
+        }
+        for name in declared.namespaces:  # which may say of a pair what another rule has said
+            pairs.update(combinations(in_namespace(mine, name), 2))
+        yield from ((row, one, other) for one, other in sorted(pairs))
 
 
 def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
-    """(row, tag, what follows) wherever a declared implication is not kept, for tags that the library uses at all."""
+    """(row, tag, what follows) wherever a declared implication is not kept."""
     sets = TagSets.of(tag_sets)
-    used = sets.uses()
     for row in sets.rows_with(declared.implies.keys()).tolist():
         mine = sets[row]
         for tag in sorted(mine & declared.implies.keys()):
-            yield from ((row, tag, follow) for follow in sorted(declared.implies[tag] - mine) if follow in used)
+            yield from ((row, tag, follow) for follow in sorted(declared.implies[tag] - mine))
 
 
 @dataclass(frozen=True)
@@ -417,13 +415,14 @@ class _Broken:
 
 def _contradictions(
     seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules
-) -> tuple[np.ndarray, dict[int, _Broken], list[Suggestion]]:
+) -> tuple[np.ndarray, dict[int, _Broken], dict[tuple[int, str], Suggestion]]:
     """(the error of each cell (m,), 0 to 1, with declared rules taken into account; the broken rule of each place among the cells whose
-    tag is the likelier wrong one of two; suggestions of tags that are too rare to be a cell, or that follow from others).
+    tag is the likelier wrong one of two; suggestions of tags that are too rare to be a cell, or that follow from others, by row and tag:
+    the surest where several rules say so).
     """
     error = seen.verdict.error.copy()
     broken: dict[int, _Broken] = {}
-    apart: list[Suggestion] = []
+    apart: dict[tuple[int, str], Suggestion] = {}
     at = {tag: column for column, tag in enumerate(seen.tags)}
     place = Places(seen)
     for row, first, second, (rule, words) in _learned_broken(seen):
@@ -436,7 +435,8 @@ def _contradictions(
             for tag, against in ((one, other), (other, one)):
                 if tag not in at:
                     proof = {"rule": "declared exclusion", "against": against}
-                    apart.append(Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, proof, said + "."))
+                    one_sided = Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, proof, said + ".")
+                    apart.setdefault((row, tag), one_sided)
             continue
         a, b = place[row, at[one]], place[row, at[other]]
         # They cannot both be right: what is possible is shared out by how wrong each looks by itself.
@@ -451,7 +451,8 @@ def _contradictions(
             sure = max(float(error[cell]), float(sure))
         proof = {"rule": "implication", "from": tag}
         why = f"'{tag}' implies '{follow}' (declared rule), and '{tag}' looks right with {_percent(sure)}."
-        apart.append(Suggestion(row, follow, MISSING, CONTRADICTORY_TAGS, float(sure), proof, why))
+        if (row, follow) not in apart or apart[row, follow].confidence < sure:
+            apart[row, follow] = Suggestion(row, follow, MISSING, CONTRADICTORY_TAGS, float(sure), proof, why)
     return error, broken, apart
 
 

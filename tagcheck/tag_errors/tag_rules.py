@@ -5,9 +5,10 @@ owner's `tag_rules.json`, whose keys replace the shipped ones. Learned exclusion
 that the library's pictures hardly ever have together, though they would by chance.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scipy import sparse
 from tagcheck import json_files, tags
 from tagcheck.files import there
 from tagcheck.json_files import list_of, map_of, record, text
+from tagcheck.tag_columns import values_at
 
 SHIPPED = Path(__file__).with_name("tag_rules.json")
 OWN = "tag_rules.json"
@@ -53,8 +55,11 @@ class Rules:
 
     def never_suggested(self, tag: str) -> bool:
         """Whether this tag, or its subtag, is on the list of those never suggested."""
-        names = {tag, tags.split(tag)[1]}
-        return any(fnmatchcase(name, pattern) for name in names for pattern in self.never)
+        return any(map(self._never.fullmatch, (tag, tags.split(tag)[1])))
+
+    @cached_property
+    def _never(self) -> re.Pattern[str]:
+        return re.compile("|".join(re.escape(one).replace(r"\*", ".*") for one in self.never))
 
 
 def load(folder: Path | None = None) -> Rules:
@@ -76,9 +81,9 @@ def load(folder: Path | None = None) -> Rules:
     }
     return Rules(
         {tag: frozenset(others) for tag, others in excludes.items()},
-        frozenset(document["exclusive_namespaces"]),
+        frozenset(name.strip().rstrip(":").lower() for name in document["exclusive_namespaces"]),
         implies,
-        tuple(document["never_suggest"]),
+        tuple(map(tags.clean, document["never_suggest"])),
     )
 
 
@@ -141,7 +146,7 @@ def meetings_of(given: sparse.csr_matrix, one: np.ndarray, other: np.ndarray) ->
     out, order = np.zeros(len(one)), np.argsort(one, kind="stable")
     for some, met in together(given) if len(one) else ():
         mine = order[slice(*np.searchsorted(one[order], (some.start, some.stop)))]
-        out[mine] = np.asarray(met[one[mine] - some.start, other[mine]]).ravel()
+        out[mine] = values_at(met, one[mine] - some.start, other[mine])
     return out
 
 

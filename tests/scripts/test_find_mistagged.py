@@ -408,14 +408,15 @@ def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library,
     kept = DataFolder(tmp_path)
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
     extra = [
-        {"hash": name(9001), "existing_all_tags": ["solo", "2girls"]},
+        {"hash": name(9001), "existing_all_tags": ["solo", "3girls"]},
         {"hash": name(9002), "existing_all_tags": ["day"], "status": "unreadable"},
     ]
     data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
     report = run(kept)
     assert report["summary"]["total_images_analyzed"] == 301
     assert any("1 pictures have no embedding" in note for note in report["summary"]["notes"])
-    assert {(9001, "solo"), (9001, "2girls")} <= found(report, "incorrect", "contradictory_tags")
+    assert {(9001, "solo"), (9001, "3girls")} <= found(report, "incorrect", "contradictory_tags")
+    assert (9001, "multiple girls") in found(report, "missing", "contradictory_tags"), "others have it"
 
 
 def test_without_embeddings_the_message_names_the_way_out(folder):
@@ -450,6 +451,19 @@ def test_the_shipped_rules_are_whole():
     assert Path(tag_rules.SHIPPED).is_file()
     declared = tag_rules.load()
     assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")
+
+
+def test_owners_rules_are_read_as_tags_are_written(tmp_path):
+    own = {"exclusive_namespaces": ["Rating:", "page"], "never_suggest": ["Sketch", "a [b]?", "* of *"]}
+    (tmp_path / "tag_rules.json").write_text(json.dumps(own))
+    declared = tag_rules.load(tmp_path)
+    assert declared.namespaces == {"rating", "page"}
+    never = [
+        tag
+        for tag in ("sketch", "meta:a [b]?", "a b?", "a bc", "a [b]c", "king of hats")
+        if declared.never_suggested(tag)
+    ]
+    assert never == ["sketch", "meta:a [b]?", "king of hats"]
 
 
 def test_refusing_all_of_one_tag_leaves_the_findings_of_the_others_as_they_were(library, report, tmp_path):

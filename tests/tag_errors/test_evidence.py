@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
 from tagcheck.learning import linear_probes
+from tagcheck.similar import Pairs
+from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import error_model, evidence, suggestions, tag_rules
 from tagcheck.tag_errors.relations import learn_relations
 from tagcheck.tag_errors.suggestions import Asked
@@ -55,6 +59,35 @@ def test_a_library_of_nothing_but_copies_is_examined():
     assert all(0 <= one.confidence <= 1 for one in found)
 
 
+def test_a_library_of_copies_of_one_picture_is_examined():
+    matrix = np.random.default_rng(2).normal(size=(40, 6)).astype(np.float32)
+    given = np.arange(80).reshape(40, 2) % 3 > 0
+    one, other = np.triu_indices(40, 1)
+    copies = Pairs(one, other, np.full(len(one), 0.99, np.float32))
+    seen = suggestions.examine(Asked(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"], copies=copies))
+    assert ((seen.verdict.error >= 0) & (seen.verdict.error <= 1)).all()
+
+
+def test_what_two_declared_rules_say_of_a_tag_is_suggested_once_and_weighed_once():
+    matrix = np.random.default_rng(3).normal(size=(40, 6)).astype(np.float32)
+    sets = [{"kind:a"} if row % 2 else {"kind:b"} for row in range(40)]
+    sets[0] |= {"kind:a", "2girls", "3girls", "4girls"}
+    names = ["kind:a", "kind:b"]
+    seen = suggestions.examine(Asked(matrix, tag_columns(sets, names), names))
+    apart = {"kind:a": frozenset({"kind:b"}), "kind:b": frozenset({"kind:a"})}
+    shipped = tag_rules.load()
+    once, twice = (
+        suggestions.suggestions(seen, [frozenset(one) for one in sets], replace(shipped, **more))
+        for more in (
+            {"namespaces": frozenset({"kind"})},
+            {"namespaces": frozenset({"kind"}), "excludes": shipped.excludes | apart},
+        )
+    )
+    tags = [one.tag for one in once if one.row == 0]
+    assert sorted(set(tags)) == tags and {"2girls", "3girls", "4girls", "multiple girls"} <= set(tags)
+    assert once[:] == twice[:]
+
+
 def test_embeddings_of_two_numbers_are_enough_to_work_with():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(300, 2)).astype(np.float32)
@@ -74,6 +107,15 @@ def test_a_classifier_speaks_for_what_it_judged_and_is_silent_on_the_rest():
     assert ratios[0, 0] > 4 and ratios[0, 1] < -4
     assert not ratios[1].any()
     assert ratios[2, 1] == 2.0
+    of_another = evidence.classifiers_say([told], np.array([0, 2]), np.array([0, 2]), np.zeros(4))
+    assert not of_another.any()
+
+
+def test_a_picture_of_which_nothing_is_likely_has_no_cell():
+    rng = np.random.default_rng(6)
+    made = gathered(rng.normal(size=(60, 4)).astype(np.float32), rng.random((60, 3)) > 0.5)
+    none = np.empty(0, np.int64)
+    assert evidence.Block(made, np.array([3])).at(none, none).shape == (0, len(evidence.NAMES))
 
 
 def test_less_memory_changes_nothing_where_all_cells_fit():
