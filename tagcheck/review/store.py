@@ -176,7 +176,7 @@ class Key(NamedTuple):
         return Key(self.hash, self.tag, OPPOSITE[self.action]) if self.action in OPPOSITE else None
 
 
-Change = tuple[Key, str, str]  # what was decided on, its state before and after
+Change = tuple[Key, str, str]  # what was decided on, its queue before and after
 
 
 @dataclass(frozen=True)
@@ -378,25 +378,28 @@ class Review:
         """How many accepted changes wait to be applied."""
         return int(self.value(f"SELECT count(*) FROM decisions WHERE {WAITS}"))
 
-    def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> Change:
-        """Write one decision and say what changed: (key, state before, state after)."""
+    def _set(self, now: Decision, queue: str, issue: str | None = None, confidence: float | None = None) -> Change:
+        """Write one decision and say what changed: (key, queue before, queue after). What an undo brings back to "failed" or "undone"
+        is not to be written again.
+        """
         key = now.key
+        state, outcome = (ACCEPTED, queue) if queue in (FAILED, UNDONE) else (queue, None)
         self.db.execute(
-            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
-            f" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, {SEEN})"
-            " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = NULL, reason ="
+            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence, outcome)"
+            f" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, {SEEN}, ?11)"
+            " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = excluded.outcome, reason ="
             " NULL, batch = NULL,"
             " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
             " confidence = coalesce(excluded.confidence, confidence), evidence = excluded.evidence",
-            (*key, state, now.version + 1, isoformat(utc_now()), issue, confidence, self.number(key)),
+            (*key, state, now.version + 1, isoformat(utc_now()), issue, confidence, self.number(key), outcome),
         )
-        self._mark(key, state)
-        return key, now.state, state
+        self._mark(key, queue)
+        return key, now.queue, queue
 
     def _displace(self, key: Key, state: str, outcome: Outcome) -> list[Change]:
         opposite = key.opposite() if state == ACCEPTED else None
         now = self.decision(opposite) if opposite else None
-        if now is None or now.state != ACCEPTED or now.outcome in LOCKED:
+        if now is None or (now.state, now.outcome) != (ACCEPTED, None):
             return []
         outcome.displaced.append(now.key)
         return [self._set(now, OPEN)]
@@ -438,7 +441,7 @@ class Review:
                     now = self.decision(Key(row["hash"], row["tag"], row["action"], row["other"]))
                     if now.outcome in LOCKED:
                         outcome.applied.append(now.key)
-                    elif now.outcome is not None or now.state != row[left_as]:
+                    elif now.queue != row[left_as]:
                         outcome.conflicts.append(now)
                     else:
                         self._set(now, row[to])

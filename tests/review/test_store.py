@@ -475,6 +475,19 @@ def test_a_change_that_failed_can_be_accepted_again(review):
     assert review.accepted() == [key]
 
 
+@pytest.mark.parametrize("outcome", ["failed", "undone"])
+def test_undo_brings_back_what_failed_or_was_taken_back_and_not_a_wish_to_write_it(review, outcome):
+    plus, minus = Key(A, "x", ADD), Key(A, "x", REMOVE)
+    review.decide([Ask(plus)], ACCEPTED)
+    review.note_outcomes([(plus, outcome, "", 1)])
+    review.decide([Ask(plus)], IGNORED)
+    assert review.undo().changed == [plus] and review.decision(plus).queue == outcome
+    assert review.redo().changed == [plus] and review.decision(plus).queue == IGNORED
+    review.undo()
+    assert review.accepted() == [] and review.decide([Ask(minus)], ACCEPTED).displaced == []
+    assert review.decision(plus).queue == outcome
+
+
 def test_a_change_that_waits_for_the_library_is_not_applied_twice(review):
     key = Key(A, "x", ADD)
     review.decide([Ask(key)], ACCEPTED)
