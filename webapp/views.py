@@ -17,7 +17,6 @@ from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Overview
 from tagcheck.review.store import APPLIED, IGNORED
-from tagcheck.writing.ledger import Batch
 from webapp import cards, charts, keys, state, words
 from webapp.answers import go, table, view_as_file
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
@@ -374,21 +373,20 @@ def trend(made: Overview) -> dict[str, Any] | None:
             series.append((one.title, values))
     times = [min(row["created"] for row in run.values()) for run in together]
     if fixed := state.shared().ledger.batches():
-        series.append(("Fixed so far", [sum(_applied(one) for one in fixed if one.created <= time) for time in times]))
+        series.append(
+            (
+                "Fixed so far",
+                [sum(one.counts.get(APPLIED, 0) for one in fixed if one.created <= time) for time in times],
+            )
+        )
     labels = [time[:16].replace("T", " ") for time in times]
     return {"chart": charts.trend(labels, series, "Found and fixed, over the runs"), "labels": labels, "series": series}
 
 
 def not_in_dataset() -> int:
-    """How many changes were written to the library since the dataset was made: detectors do not know of them."""
-    source = review().db.execute("SELECT created FROM sources WHERE kind = ?", (DATASET.name,)).fetchone()
-    if source is None:
-        return 0
-    return sum(_applied(one) for one in state.shared().ledger.batches() if one.created > source["created"])
-
-
-def _applied(batch: Batch) -> int:
-    return batch.counts.get(APPLIED, 0)
+    """How many changes were written to the library, or taken back, since the dataset was made: detectors do not know of them."""
+    made = review().value("SELECT created FROM sources WHERE kind = ?", DATASET.name)
+    return 0 if made is None else state.shared().ledger.not_known(made)
 
 
 def fewer(made: Overview) -> list[str]:

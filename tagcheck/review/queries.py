@@ -61,6 +61,12 @@ STARTS_WITH = (
 SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggested o ON {named_by('k', 'o')} WHERE k.sample = ?)"
 BATCHED = f"s.id IN (SELECT o.id FROM (SELECT *, '' AS other FROM batches) b JOIN suggested o ON {named_by('b', 'o')} WHERE b.name IN ({{}}))"
 STATE = named_one(STATES, "s.queue")
+# Of a picture, by the ledger: what the library was found to have, was given or was taken off again since the dataset was made.
+WRITTEN_SINCE = (
+    "SELECT tag, (action = 'add') = (goal = 'apply') FROM ledger_rows WHERE hash = ? AND status IN ('applied', 'written', 'undone', 'settled')"
+    " AND (stored_tag NOTNULL OR status = 'settled')"  # else it was withdrawn before it was written
+    " AND changed >= ifnull((SELECT created FROM sources WHERE kind = 'dataset'), '') ORDER BY changed, id"
+)
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
@@ -367,17 +373,15 @@ def choices(review: Review, what: str) -> list[str]:
 
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
-    """The dataset's record of one picture, its tags with the changes applied since; None where there is no record."""
+    """The dataset's record of one picture, its tags with what was written or taken back since; None where there is no record."""
     its = f"SELECT {numbers.text('record')} FROM records WHERE picture = {numbers.picture('?')}"
     kept = review.value(its, hash)
     if kept is None:
         return None
     record = {"hash": hash} | numbers.named(review.db, [kept], numbers.TAG_LISTS)[0]
     tags = set(record.get("existing_all_tags") or [])
-    since = "ifnull((SELECT created FROM sources WHERE kind = 'dataset'), '')"
-    applied = f"SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= {since}"
-    for tag, action in review.db.execute(applied, (hash,)):
-        (tags.add if action == "add" else tags.discard)(tag)
+    for tag, has in review.db.execute(WRITTEN_SINCE, (hash,)) if sqlite.has(review.db, "ledger_rows") else ():
+        (tags.add if has else tags.discard)(tag)
     return record | {"existing_all_tags": sorted(tags)}
 
 

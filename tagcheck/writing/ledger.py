@@ -153,6 +153,14 @@ class Ledger:
             [*statuses, library, FAILED],
         )
 
+    def not_known(self, since: str) -> int:
+        """How many writes the library has, or has not any more, that were made or taken back after a dataset of that time was read."""
+        written = (APPLIED, WRITTEN, UNDONE)
+        later = "iif(goal = ?, created > ?, created <= ? AND changed > ?)"
+        return len(
+            self._select(f"status IN (?, ?, ?) AND stored_tag NOTNULL AND {later}", [*written, GO, since, since, since])
+        )
+
     def library_of(self, batch: int) -> str:
         """The library a batch went to. Raises `UsageError` when there is no such batch."""
         found = [one.library for one in self.batches() if one.id == batch]

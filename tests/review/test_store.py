@@ -21,6 +21,7 @@ from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET, DataFolder, records
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile
+from tagcheck.library import NoWrite, TagWrite
 from tagcheck.review import counts as counts_store
 from tagcheck.review import grouping, queries, report_import
 from tagcheck.review.numbers import word_of
@@ -501,13 +502,27 @@ def test_outcomes_of_changes_that_nobody_accepted_here_are_left_alone(review):
     assert review.decision(Key(A, "x", ADD)).queue == OPEN
 
 
-def test_an_applied_tag_is_among_the_pictures_tags_until_the_next_dataset(review, folder):
-    save_dataset(folder, {A: ["y"]})
+def test_a_picture_has_the_tags_that_were_written_and_not_those_taken_back_since_the_dataset(review, folder):
+    save_dataset(folder, {A: ["y", "z"]})
     save_mistagged(folder, missing(A, "x"), wrong(A, "y"))
     sync(review, folder)
-    review.decide([add(A, "x"), Ask(Key(A, "y", REMOVE))], ACCEPTED)
-    review.note_outcomes([(key, "applied", "", 1) for key in review.accepted()])
-    assert queries.picture(review, A)["existing_all_tags"] == ["x"]
+    states = {ADD: ("absent", "current"), REMOVE: ("current", "absent")}
+    writes = [
+        TagWrite(A, tag, "sidecar", *states[action], TagChange(A, tag, action))
+        for tag, action in (("x", ADD), ("y", REMOVE), ("z", ADD))
+    ]
+    steps = [*writes, NoWrite(TagChange(A, "w", ADD), "has the tag already", settled=True)]
+    ledger = Ledger(folder.review)
+    batch = ledger.open_batch("folder", None, "", steps)
+    assert queries.picture(review, A)["existing_all_tags"] == ["w", "y", "z"]
+    first, second, third, _ = ledger.rows(batch)
+    ledger.mark([replace(first, status="written"), replace(second, status="applied")])
+    ledger.mark([replace(third, status=UNDONE, goal="undo")])
+    assert queries.picture(review, A)["existing_all_tags"] == ["w", "x"]
+    later = {"results": [{"hash": A, "existing_all_tags": ["v"]}]}
+    data_folder.save(folder, DATASET, later, data_folder.utc_now() + timedelta(hours=1))
+    sync(review, folder)
+    assert queries.picture(review, A)["existing_all_tags"] == ["v"]
 
 
 # --- what detectors ask -----------------------------------------------------------------------------

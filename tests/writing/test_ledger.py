@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tagcheck.changes import TagChange
+from tagcheck.data_folder import isoformat
 from tagcheck.errors import BadFile, ToolError, UsageError
 from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagWrite
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
@@ -84,6 +86,18 @@ def test_rows_are_found_by_batch_status_and_id(ledger):
 def test_picking_more_rows_than_one_statement_takes(ledger):
     ledger.open_batch("l", None, "", [write_of(ADD, str(number)) for number in range(1234)])
     assert [row.service for row in ledger.pick(list(range(1, 1235)))] == [str(number) for number in range(1234)]
+
+
+def test_a_dataset_knows_nothing_of_what_was_written_or_taken_back_after_it(ledger, monkeypatch):
+    def at(minute: int) -> datetime:
+        return datetime(2026, 11, 27, 8, minute, tzinfo=UTC)
+
+    monkeypatch.setattr("tagcheck.writing.ledger.utc_now", lambda: at(1))
+    ledger.open_batch("l", None, "", [write_of(ADD), write_of(REMOVE)])
+    ledger.mark([replace(row, status=APPLIED) for row in ledger.rows()])
+    monkeypatch.setattr("tagcheck.writing.ledger.utc_now", lambda: at(3))
+    ledger.mark([replace(ledger.rows()[0], status=UNDONE, goal="undo")])
+    assert [ledger.not_known(isoformat(at(minute))) for minute in (0, 2, 4)] == [1, 1, 0]
 
 
 def test_marks_change_only_what_is_marked(ledger):
