@@ -96,16 +96,17 @@ def apply() -> Response:
         other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."
         return go("applying.preview", other, service=service.key)
     left_out = set(request.form.getlist("shown")) - set(request.form.getlist("write"))
-    wanted = [one for one in changes(keys) if _value(one) not in left_out]
+    going = [key for key in keys if _value(key) not in left_out]
+    wanted = changes(going)
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
     many = words.plural(len(left_out), "change")
     also = f"{many} left out: still accepted, and here again the next time." if left_out else ""
 
     def work(job: Job) -> Results:
-        return _noted(
-            shared, [applying.apply(shared.ledger, shared.writer(), wanted, service.key, progress=job.progress)]
-        )
+        with Review(shared.ledger.path) as store, store.held(going):
+            done = applying.apply(shared.ledger, shared.writer(), wanted, service.key, progress=job.progress)
+            return _noted(shared, [done])
 
     return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work, also)
 
@@ -231,7 +232,7 @@ def _targets(made: Preview, names: Mapping[str, str], service: TagService | None
     return next(iter(counts), service.name if service else "")
 
 
-def _value(one: TagChange | TagWrite) -> str:
+def _value(one: TagChange | TagWrite | Key) -> str:
     """What the form calls a row: the accepted change that it is, or comes from."""
     if isinstance(one, TagWrite):
         one = one.change or TagChange(one.hash, one.tag, "remove" if one.after in GONE else "add")
@@ -251,13 +252,17 @@ def digest(made: Preview) -> str:
 
 
 def catch_up(store: Review) -> int:
-    """Note outcomes that a crash kept from being noted: rows of the ledger that are newer than the decision they belong to."""
+    """Note outcomes that a crash kept from being noted, rows of the ledger that are newer than the decision they belong to; let go of
+    what it was to write and had not noted down.
+    """
 
     def newer(row: LedgerRow) -> bool:
         now = store.decision(Key(row.hash, row.tag, row.action))
         return row.changed > now.decided_at or (row.changed == now.decided_at and row.status != ledger.UNDONE)
 
-    return store.note_outcomes(outcomes(row for row in Ledger(store.path).rows() if newer(row)))
+    noted = store.note_outcomes(outcomes(row for row in Ledger(store.path).rows() if newer(row)))
+    store.let_go()
+    return noted
 
 
 def _noted(shared: state.Shared, results: Results) -> Results:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, cast
 
 from tagcheck import sqlite, tags
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.errors import ToolError
 from tagcheck.files import there
 from tagcheck.review import counts, following, numbers
 from tagcheck.review.numbers import (
@@ -360,7 +361,7 @@ class Review:
         query = f"SELECT hash, tag, action, other FROM decisions WHERE {WAITS} ORDER BY hash, tag, action"
         return [Key(*row) for row in self.db.execute(query)]
 
-    def note_outcomes(self, outcomes: Iterable[tuple[Collection[str], str, str, int]]) -> int:
+    def note_outcomes(self, outcomes: Iterable[tuple[Collection[str], str, str, int | None]]) -> int:
         """Note and count what became of accepted suggestions: (hash, tag and action, outcome as in `Decision`, reason, batch)."""
         noted, outcomes = 0, list(outcomes)
         with self.writing() as db, counts.kept(db, len(outcomes)):
@@ -373,6 +374,22 @@ class Review:
                 self._mark(key, _queue(now.state, result))
                 noted += 1
         return noted
+
+    @contextmanager
+    def held(self, keys: Sequence[Key]) -> Iterator[None]:
+        """While these accepted changes are written nobody decides on them anew. Raises `ToolError` where somebody just has."""
+        try:
+            if self.note_outcomes((key, WAITING, "", None) for key in keys) < len(keys):
+                raise ToolError("something else was decided since you looked: nothing was written, look again")
+            yield
+        finally:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let what is held (by a process that was killed, too), and is in no batch of the ledger, be decided on again."""
+        with self.writing() as db:
+            free = "UPDATE decisions SET outcome = NULL, reason = NULL, version = version + 1 WHERE state = ?"
+            db.execute(f"{free} AND outcome = ? AND batch IS NULL", (ACCEPTED, WAITING))
 
     def waiting(self) -> int:
         """How many accepted changes wait to be applied."""

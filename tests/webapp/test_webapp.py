@@ -39,11 +39,11 @@ from tagcheck import data_folder
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
-from tagcheck.errors import LibraryUnreachable
+from tagcheck.errors import LibraryUnreachable, ToolError
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.review.store import ACCEPTED, ADD, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, ADD, IGNORED, WAITING, Ask, Key, Review
 from tagcheck.writing.ledger import Ledger
-from webapp import running, state
+from webapp import applying_views, running, state
 from webapp.app import create_app
 from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache
 from webapp.state import Settings
@@ -534,6 +534,39 @@ def test_what_came_of_an_apply_is_said_once_and_the_detectors_page_is_itself_aga
     assert "3 changes applied" in page.press(accept_all_tags(page), "Write 3 changes")
     text = page.get("/error-review/run")
     assert "Run the detectors" in text and "changes applied" not in text
+
+
+def test_what_is_being_written_is_not_undone_here_meanwhile(page, monkeypatch):
+    said, write = [], FolderLibrary.write
+
+    def slowly(self, writes, reason=""):
+        with Review(page.folder.review) as store:
+            said.append(store.undo())
+        write(self, writes, reason)
+
+    shown = accept_all_tags(page)
+    monkeypatch.setattr(FolderLibrary, "write", slowly)
+    assert "3 changes applied" in page.press(shown, "Write 3 changes")
+    assert said[0].applied and not said[0].changed
+    assert page.queues() | {"applied": 2, "accepted": 0} == page.queues()
+
+
+def test_what_was_decided_anew_before_it_was_noted_down_is_not_written_nor_held_for_good(page, monkeypatch):
+    def undone(ledger, library, changes, *_, **__):
+        raise LibraryUnreachable("away")
+
+    monkeypatch.setattr("tagcheck.writing.apply.apply", undone)
+    assert "away" in page.press(accept_all_tags(page), "Write 3 changes")
+    with Review(page.folder.review) as store:
+        first, *others = store.accepted()
+        store.decide([Ask(first)], IGNORED)
+        with pytest.raises(ToolError, match="look again"), store.held([first, *others]):
+            pass
+        assert store.accepted() == others
+        store.note_outcomes((key, WAITING, "", None) for key in others)  # as a process that is killed leaves them
+        assert store.accepted() == []
+        applying_views.catch_up(store)
+        assert store.accepted() == others
 
 
 def test_one_change_of_a_batch_can_be_undone_alone(page):
