@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tagcheck import packed
 from tagcheck.errors import BadFile, ToolError
@@ -185,19 +184,27 @@ def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> N
 
 def backup(path: Path, migrations: Migrations) -> Path:
     """A dated copy in `backups/` beside the file, of one state of it, complete but for rows that can be made again. The last ten stay."""
-    folder = path.parent / BACKUPS
+    folder, when = path.parent / BACKUPS, datetime.now(UTC)
+
+    def write(out: IO[bytes]) -> None:
+        os.chmod(out.name, OURS)
+        with closing(_open(path, out.name)) as copy:
+            copy.execute("ATTACH ? AS source", (str(path),))
+            with within(copy):
+                _copy(copy, migrations.remade)
+
     with _explained(path):
         folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = folder / f".{secrets.token_hex(4)}.tmp"
-        try:
-            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, OURS))
-            with closing(_open(path, temporary)) as copy:
-                copy.execute("ATTACH ? AS source", (str(path),))
-                with within(copy):
-                    _copy(copy, migrations.remade)
-            return _name_backup(folder, path, temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+        while True:
+            named = folder / f"{path.stem}_{when:%Y%m%dT%H%M%SZ}{path.suffix}"
+            with suppress(FileExistsError):
+                if not named.exists():
+                    write_atomically(named, write, replace=False)
+                    break
+            when += timedelta(seconds=1)
+        for old in backups(path)[:-KEPT_BACKUPS]:
+            old.unlink(missing_ok=True)
+    return named
 
 
 def backups(path: Path) -> list[Path]:
@@ -249,17 +256,6 @@ def _copy(copy: sqlite3.Connection, remade: tuple[str, ...]) -> None:
     for row in parts:
         if row["type"] in ("index", "trigger", "view"):
             copy.execute(row["sql"])
-
-
-def _name_backup(folder: Path, path: Path, temporary: Path) -> Path:
-    when = datetime.now(UTC)
-    while (named := folder / f"{path.stem}_{when:%Y%m%dT%H%M%SZ}{path.suffix}").exists():
-        when += timedelta(seconds=1)
-    os.replace(temporary, named)
-    sync_folder(folder)
-    for old in backups(path)[:-KEPT_BACKUPS]:
-        old.unlink(missing_ok=True)
-    return named
 
 
 def _open(path: Path | None, place: Path | str, threads: bool = False, uri: bool = False) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tagcheck import sqlite
+from tagcheck.data_folder import DataFolder
 from tagcheck.errors import BadFile, ToolError
 from tagcheck.review import Ask, Key, Review, start
 from tagcheck.review.store import ACCEPTED, IGNORED, decisions
@@ -67,6 +68,18 @@ def test_a_backup_is_made_at_each_start_and_ten_stay(path: Path) -> None:
     start(path)
     with Review(path) as review:
         assert len(review.accepted()) == 28 and review.undo().changed
+
+
+def test_a_backup_in_the_making_is_nobodys_orphan(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(copy: sqlite3.Connection, remade: tuple[str, ...]) -> None:
+        fill(copy, remade)
+        monkeypatch.setattr("tagcheck.files.SETTLED_SECONDS", 0)
+        DataFolder(path.parent).sweep()  # as another script does when it starts
+
+    fill = sqlite._copy
+    monkeypatch.setattr(sqlite, "_copy", slowly)
+    start(path)
+    assert len(decisions(sqlite.backups(path)[-1])) == 28
 
 
 def test_a_backup_is_made_before_a_migration(path: Path) -> None:
