@@ -71,6 +71,12 @@ def test_it_is_a_library(root):
     assert isinstance(FolderLibrary(root), Library)
 
 
+def test_a_folder_that_is_called_like_a_sidecar_is_none(root):
+    hash = picture(root / "a.png", full=b"hat")
+    (root / "a.txt").mkdir()
+    assert tags_of(FolderLibrary(root), hash) == ["hat"]
+
+
 def test_subfolders_are_pages_and_the_hash_is_the_sha256_of_the_bytes(root):
     top = picture(root / "a.png")
     elf = picture(root / "elves" / "b.JPG")

@@ -444,6 +444,7 @@ def test_a_linked_picture_shares_the_sidecar_of_the_file_that_it_is(tmp_path, ma
         (["/masks", "sub/*.jpg"], ["a.jpg", "a-mask.png"]),
         (["**/*.png", "!a-mask.png"], ["a.jpg", "a-mask.png", "sub/b.jpg"]),
         (["# nothing", ""], ["a.jpg", "a-mask.png", "masks/a.png", "sub/b.jpg"]),
+        (["[p-a]/", "[m-a]*.png"], ["a.jpg", "a-mask.png", "masks/a.png", "sub/b.jpg"]),
     ],
 )
 @pytest.mark.parametrize("by_file", [False, True])

@@ -32,7 +32,11 @@ def rules(lines: Iterable[str], base: str = "") -> list[Rule]:
 
 
 def excluded(rules: Sequence[Rule], path: str, folder: bool) -> bool:
-    """Whether the last rule that matches `path` (with slashes, from the library's root) leaves it out."""
+    """Whether the last rule that matches `path` (with slashes, from the library's root) leaves it out.
+
+    >>> excluded(rules(["[pixiv-fanbox]/"]), "[pixiv-fanbox]", folder=True)
+    True
+    """
     for rule in reversed(rules):
         inside = path.startswith(rule.base) and (folder or not rule.folders_only)
         if inside and rule.pattern.fullmatch(path[len(rule.base) :]):
@@ -43,5 +47,15 @@ def excluded(rules: Sequence[Rule], path: str, folder: bool) -> bool:
 def _expression(glob: str) -> str:
     known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     texts, marks = (re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)[start::2] for start in (0, 1))
-    expressions = [known.get(mark) or mark.replace("[!", "[^") for mark in marks]
+    expressions = [known.get(mark) or _one_of(mark) for mark in marks]
     return "".join(re.escape(text) + mark for text, mark in zip(texts, [*expressions, ""]))
+
+
+def _one_of(mark: str) -> str:
+    """The expression of characters in brackets; of a name in brackets that cannot be meant so (`[pixiv-fanbox]`), that name."""
+    characters = mark.replace("[!", "[^")
+    try:
+        re.compile(characters)
+    except re.error:
+        return re.escape(mark)
+    return characters

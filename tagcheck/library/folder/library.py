@@ -265,7 +265,8 @@ class FolderLibrary(Library):
         names = (picture,) if place.stem == "other" else (picture, os.path.splitext(picture)[0])
         own = {name: name == picture or place.stem == "own" for name in names}
         made = [Target(name + ending, ending, own[name]) for name in names for ending in ENDINGS]
-        found += [one for one in made if one.path.casefold() not in known and os.path.lexists(one.path)]
+        new = (one for one in made if one.path.casefold() not in known)
+        found += [one for one in new if os.path.lexists(one.path) and not os.path.isdir(one.path)]
 
         def order(target: Target) -> tuple[int, bool]:  # files before records of tables, a picture's whole name first
             form = ENDINGS.index(target.form) if target.form in ENDINGS else len(ENDINGS)
