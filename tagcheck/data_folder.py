@@ -138,8 +138,8 @@ def stamp_of(path: Path) -> datetime | None:
 
 
 def isoformat(when: datetime) -> str:
-    """`2026-11-23T17:05:00Z`."""
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A time in UTC as `2026-11-23T17:05:00Z`."""
+    return f"{when.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetime | None = None) -> Path:

@@ -188,14 +188,13 @@ def _read(path: Path, most: int | None) -> tuple[Dataset, Unusable]:
     records: dict[str, Record] = {}
     pairs, before = list[Any](), None
     siblings, parents, spellings = _relations(path, None)
-    clean = _Clean().__getitem__
     for place, row in rows(path, document, unusable):
         if not place:
             pairs.append(row)
             continue
         if (found := document.get("tag_relations")) is not before:
             (siblings, parents, spellings), before = _relations(path, found), found
-        record = record_of(row, spellings, clean)
+        record = record_of(row, spellings)
         if record.hash in records:
             unusable.note(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
         else:
@@ -218,8 +217,8 @@ def _read(path: Path, most: int | None) -> tuple[Dataset, Unusable]:
 def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tuple[int, Any]]:
     """(place in 'results', record) of each record that can be used, and (0, row) of each judged pair, in the file's order.
 
-    `header` is filled with the other keys. A record without hash or tags is left out and noted; a value beside them that
-    is not as docs/formats.md says is taken out of its record, and noted too.
+    `header` is filled with the other keys. The tags of a record are cleaned, each once. A record without hash or tags is left out and
+    noted; a value beside them that is not as docs/formats.md says is taken out of its record, and noted too.
     """
     place, known, alike = 0, _Known(), dict[str, Any]()
     for name, row in data_folder.records(path, DATASET, header, unusable):
@@ -294,17 +293,17 @@ def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, s
 
 
 class _Known(dict[Any, str]):
-    """The tags that were seen, each as the one text that stands for it in memory, however many pictures have it."""
+    """The tags that were seen, each cleaned once, as the one text that stands for it in memory, however many pictures have it."""
 
     def __missing__(self, tag: Any) -> str:
         if not is_text(tag):
             raise TypeError(tag)
-        kept = self[tag] = sys.intern(tag)
-        return kept
+        cleaned = self[tag] = sys.intern(tags.clean(tag))
+        return cleaned
 
 
 def _check(row: Any, known: _Known) -> None:
-    """Raise `Wrong`, saying what is wrong with a row of `results`."""
+    """Clean the tags of a row of `results`. Raise `Wrong`, saying what is wrong with it."""
     if not isinstance(row, dict):
         raise Wrong(" is not an object")
     hash, status = row.get("hash"), row.get("status")
@@ -319,7 +318,7 @@ def _check(row: Any, known: _Known) -> None:
         try:
             if not isinstance(value, list):
                 raise TypeError
-            row[key] = [*map(known.__getitem__, value)]
+            row[key] = [*filter(None, dict.fromkeys(map(known.__getitem__, value)))]
         except TypeError:
             raise Wrong(f": {key!r} is not a list of tags") from None
 
@@ -364,25 +363,9 @@ BESIDE: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def record_of(row: dict[str, Any], spellings: Spellings, clean: Callable[[str], str] = tags.clean) -> Record:
+def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
     """A row that `rows` gave as a record."""
-    shown, deleted, implied = (_cleaned(row.get(key), clean) for key in TAG_LISTS)
+    shown, deleted, implied = (row.get(key) or () for key in TAG_LISTS)
     refused = spellings.refused(frozenset(deleted), frozenset(shown)) if deleted else _NOTHING
     beside = {key: value for key, value in row.items() if key not in TAG_LISTS}
     return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", beside, refused)
-
-
-def _cleaned(found: list[str] | None, clean: Callable[[str], str]) -> tuple[str, ...]:
-    if not found:
-        return ()
-    own = dict.fromkeys(map(clean, found))
-    own.pop("", None)
-    return tuple(own)
-
-
-class _Clean(dict[str, str]):
-    """Tags as they are cleaned, each worked out once."""
-
-    def __missing__(self, tag: str) -> str:
-        cleaned = self[tag] = sys.intern(tags.clean(tag))
-        return cleaned

@@ -43,7 +43,7 @@ class Detector:
 
     def findings(self, summary: dict[str, Any]) -> int:
         """How many findings a report's summary counts."""
-        return sum(summary.get(name) or 0 for name in self.counts)
+        return sum(count for name in self.counts if isinstance(count := summary.get(name), int))
 
 
 def _report(name: str, script: str, *records: str, plain: Mapping[str, tuple[str, ...]] | None = None) -> Kind:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +236,11 @@ def _reading(db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], ta
 
 
 def _created(header: dict[str, Any], name: str) -> str:
-    """When a file was made: as it says itself, else by the time in its name."""
-    if is_text(header.get("created")):
-        return str(header["created"])[:40]
+    """When a file was made, in UTC: as it says itself, else by the time in its name."""
     when = stamp_of(Path(name))
+    with suppress(KeyError, TypeError, ValueError, OverflowError):  # another program's words
+        said = datetime.fromisoformat(header["created"])
+        when = said.astimezone(UTC) if said.tzinfo else said
     return isoformat(when) if when else ""
 
 

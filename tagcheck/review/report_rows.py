@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from tagcheck import detectors
+from tagcheck import detectors, tags
 from tagcheck.data_folder import Kind
 from tagcheck.dataset import HASH
 from tagcheck.detectors import PAIRS, SERIES, TAGS
@@ -71,7 +71,14 @@ def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
 def _suggested(row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
     """The row of a tag; `sure` is its confidence where it has none of its own."""
     said = _confidence(row, sure), row.get("why") or NO_REASON, _evidence(row)
-    return Suggested(hash, row["tag"], ACTIONS[row["kind"]], *said)
+    return Suggested(hash, _tag(row["tag"]), ACTIONS[row["kind"]], *said)
+
+
+def _tag(said: str) -> str:
+    """A tag as libraries have it, which another program may write otherwise. Raises `Wrong` for blanks alone."""
+    if not (tag := tags.clean(said)):
+        raise Wrong(f"{said!r} is no tag")
+    return tag
 
 
 def _pair(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
@@ -103,14 +110,15 @@ def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for prefix, name, given in (("only_in", "only_in", apart), ("refused_in", "in", record.get("refused_tags"))):
         for place, side in zip(("1", "2"), sides):
-            if isinstance(given, dict) and isinstance(tags := given.get(f"{name}_{side}"), list):
-                made[f"{prefix}_{place}"] = [tag for tag in tags if is_text(tag) and 0 < len(tag) <= LONGEST_TAG]
+            if isinstance(given, dict) and isinstance(found := given.get(f"{name}_{side}"), list):
+                cleaned = map(tags.clean, filter(is_text, found))
+                made[f"{prefix}_{place}"] = [tag for tag in cleaned if 0 < len(tag) <= LONGEST_TAG]
     return made
 
 
 def _series(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     """A series that a picture is tagged with and that the classifier does not see ("missing"), or the reverse."""
-    hash, tag, sure = record["hash"], record["series"], _confidence(record)
+    hash, tag, sure = record["hash"], _tag(record["series"]), _confidence(record)
     action = record.get("action") or (REMOVE if name == "missing_predictions" else ADD)
     issue, say = ("missing_series", "The series classifier sees it in the picture, and it is not among its tags.")
     if action == REMOVE:

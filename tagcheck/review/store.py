@@ -297,8 +297,8 @@ class Review:
 
     def mute(self, tag: str, on: bool = True) -> None:
         """Stop asking about a tag, or ask again. Nothing is decided by that, and no other tag is touched."""
-        now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
         with self.writing() as db, counts.kept(db, counts.MANY + 1):
+            now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (MUTED, json.dumps(now)))
             which = f"word = {word('?')} AND NOT partner AND queue IN (?, ?, ?)"
             asked = map(STATES.index, (*UNDECIDED, GONE))

@@ -19,7 +19,7 @@ from review_data import hashes, missing, pair, save_dataset, save_mistagged, sav
 from tagcheck import data_folder, packed
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET, DataFolder, records
-from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import BadFile
 from tagcheck.library import NoWrite, TagWrite
 from tagcheck.review import counts as counts_store
@@ -226,12 +226,44 @@ def test_a_newer_version_or_another_kind_is_refused_before_anything_is_read(fold
         next(records(path, MISTAGGED, {}))
 
 
+@pytest.mark.parametrize(
+    ("said", "made"),
+    [
+        ("2026-11-23T17:00:00", "2026-11-23T17:00:00Z"),
+        ("2026-11-23T17:00:00.25+02:00", "2026-11-23T15:00:00Z"),
+        ("2026-11-23", "2026-11-23T00:00:00Z"),
+        ("0001-01-01T00:00:00", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+02:00", "2026-11-20T08:00:00Z"),
+        ("yesterday", "2026-11-20T08:00:00Z"),
+        ("", "2026-11-20T08:00:00Z"),
+        (None, "2026-11-20T08:00:00Z"),
+    ],
+)
+def test_a_time_as_another_program_writes_it_is_one_in_utc(said, made):
+    assert report_import._created({"created": said}, "x_20261120T080000Z.json") == made
+
+
 def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty(review, folder):
     save_mistagged(folder, {"hash": A, "issue": "missing_tags", "missing_tags": ["series:x"], "confidence": 0.85})
     sync(review, folder)
     (finding,) = queries.page(review, Filter())
     assert finding.suggestions[0].key == Key(A, "series:x", ADD) and finding.suggestions[0].why
     assert finding.confidence == 0.85
+
+
+def test_tags_of_another_program_are_read_as_libraries_have_them(review, folder):
+    save_dataset(folder, {A: ["Blue  Eyes", " ", "blue eyes"], B: []})
+    save_mistagged(folder, wrong(A, "Blue  Eyes"), missing(B, " HAT"))
+    data_folder.save(
+        folder, SERIES_VALIDATION, {"missing_predictions": [{"hash": B, "series": "Series: X", "confidence": 1}]}
+    )
+    save_pairs(folder, pair(A, B, 0.98, ("Blue Eyes",)))
+    assert not sync(review, folder)
+    assert queries.picture(review, A)["existing_all_tags"] == ["blue eyes"]
+    assert open_tags(review, tag="blue eyes") == ["blue eyes"] and open_tags(review, tag="hat") == ["hat"]
+    assert open_tags(review, issues=("incorrect_series",)) == ["series:x"]
+    (row,) = [one for one in queries.suggestions(review, Filter()) if one["action"] == PAIR]
+    assert json.loads(row["evidence"])["only_in_1"] == ["blue eyes"]
 
 
 @pytest.mark.parametrize(
@@ -449,13 +481,14 @@ def test_many_writers_at_once_lose_no_decision(review, folder):
         with Review(folder.review) as store:
             for tag in range(20):
                 store.decide([add(f"{number:064x}", f"tag {tag}")], ACCEPTED)
+                store.mute(f"tag {tag} of {number}")
 
     threads = [threading.Thread(target=decide, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(review.accepted()) == 80
+    assert len(review.accepted()) == len(review.muted()) == 80
     assert review.db.execute("SELECT count(*) FROM events").fetchone()[0] == 80
 
 
