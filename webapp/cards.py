@@ -414,9 +414,9 @@ def _differences(
     has = {one.hash: set(one.record.get("existing_all_tags") or ()) for one in pictures}
     if not any(has.values()):  # a report without its dataset still says what differs
         for one in finding.suggestions:
-            if one.key.action == PAIR:
-                has.setdefault(one.key.hash, set()).update(one.evidence.get("only_in_1") or ())
-                has.setdefault(one.key.other, set()).update(one.evidence.get("only_in_2") or ())
+            for hash, only in ((one.key.hash, "only_in_1"), (one.key.other, "only_in_2")):
+                if hash in has:  # of many copies a few are shown
+                    has[hash].update(one.evidence.get(only) or ())
     suggested = {one.key: one for one in finding.suggestions if one.key.action != PAIR}
     differ = set().union(*has.values()) - set.intersection(*has.values()) | {key.tag for key in suggested}
     rows, refused = [], refused_tags(finding)

@@ -57,8 +57,7 @@ def start() -> Response:
 def overview() -> Response | str:
     """How much there is to do, how old the reports are, what was decided. With filters, the list they ask for."""
     if request.args:
-        asked: dict[str, Any] = request.args.to_dict(flat=False)
-        return redirect(url_for("views.findings", **asked))
+        return redirect(f"{url_for('views.findings')}?{request.query_string.decode()}")
     state.refresh()
     made = state.remembered("overview", queries.overview)
     return render_template(

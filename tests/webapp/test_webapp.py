@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from review_data import (
     draw_library,
+    hashes,
     missing,
     page_on,
     pair,
@@ -40,6 +41,7 @@ from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable, ToolError
+from tagcheck.files import write_json
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.review.store import ACCEPTED, ADD, IGNORED, WAITING, Ask, Key, Review
 from tagcheck.writing.ledger import Ledger
@@ -166,6 +168,13 @@ def test_a_detector_that_failed_or_whose_report_is_damaged_is_named_beside_no_fi
     assert "its report cannot be read" in text and "2 detectors did not report" in text
 
 
+def test_another_programs_report_is_shown_whatever_its_times_and_counts_look_like(folder):
+    for when, created in (("20261120T080000Z", "2026-11-20T08:00:00"), ("20261121T080000Z", "yesterday")):
+        report = {"kind": MISTAGGED.name, "created": created, "summary": {"errors_found": "1"}, "errors": []}
+        write_json(folder.root / MISTAGGED.folder / f"{MISTAGGED.prefix}_{when}.json", report)
+    assert page_on(folder).test_client().get("/error-review").status_code == 200
+
+
 def test_when_all_is_decided_and_all_detectors_reported_the_overview_says_so(folder):
     save_mistagged(folder)
     save_pairs(folder)
@@ -205,9 +214,12 @@ def test_the_list_finds_a_picture_by_the_start_of_its_hash(page):
     assert text.count('<li><a href="/error-review/card') == 1 and "1girl" in text
 
 
-def test_filters_on_the_first_address_lead_to_the_list(page):
-    answer = page.client.get("/error-review?type=missing_tags&min=0.8")
-    assert answer.status_code == 302 and "/error-review/findings?type=missing_tags&min=0.8" in answer.location
+@pytest.mark.parametrize(
+    "query", ["type=missing_tags&min=0.8", "tag=a%26b&tag=%C3%BC", "endpoint=x&_scheme=y&_method=POST"]
+)
+def test_filters_on_the_first_address_lead_to_the_list(page, query):
+    answer = page.client.get(f"/error-review?{query}")
+    assert (answer.status_code, answer.location) == (302, f"/error-review/findings?{query}")
 
 
 @pytest.mark.parametrize(
@@ -303,6 +315,13 @@ def test_a_card_says_where_what_is_accepted_is_written_to_and_which_copy_is_bett
     assert "Written to <strong>sidecar files</strong>" in page.get("/error-review/card")
     card = page.get("/error-review/card?type=pairs")
     assert card.count("better copy</span>") == 1 and "looks like the better copy" in card
+
+
+def test_a_large_group_of_copies_shows_what_differs_without_a_dataset(folder):
+    first, *others = hashes(8)
+    save_pairs(folder, *(pair(first, one, 0.97, (), (f"tag {one[-1]}",)) for one in others))
+    card = page_on(folder).test_client().get("/error-review/card", follow_redirects=True)
+    assert card.status_code == 200 and len(re.findall('<td class="cell">', card.text)) % card.text.count("<figure") == 0
 
 
 def test_a_library_that_does_not_answer_holds_no_card_up(page, folder, monkeypatch):
