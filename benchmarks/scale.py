@@ -99,7 +99,7 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
         "dataset": ["-c", DATA.format(root=str(root)) + "from tagcheck import dataset; dataset.load(folder)"],
         "mistagged": ["find_mistagged_images.py", *where, f"--min-confidence={args.min_confidence}", *most],
         "series": ["train_series_classifier_images.py", *where],
-        "validation": ["validate_series_predictions.py", *where],
+        "validation": ["validate_series_predictions.py", *where, *most],
         "pairs": ["find_near_duplicates.py", *where, *most],
         "detectors": ["run_error_detection.py", *where, f"--min-confidence={args.min_confidence}", *most],
         "import": ["-c", (DATA + READ).format(root=str(root))],
