@@ -9,11 +9,12 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -34,12 +35,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Announced:
-    """What the hub says about one file: where its bytes are, how many, its digest, the commit it is of."""
+    """What the hub says about one file: where its bytes are, how many, its digest, the commit it is of; and the `headers` to ask
+    for it with, among them the owner's token where the hub itself sends the bytes.
+    """
 
     url: str
     size: int
     digest: str
     commit: str
+    headers: Mapping[str, str]
 
 
 def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None = None, pause: float = 1.0) -> Path:
@@ -147,7 +151,9 @@ def _announced(source: Source, name: str, commit: str | None, folder: Path) -> A
         said = hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
     if said.size is None or said.etag is None or said.commit_hash is None:
         raise MissingInput(f"{missing}, and {url} does not announce its size and digest: {source.way_out}")
-    return Announced(said.location, said.size, said.etag, said.commit_hash)
+    here = urlsplit(said.location).netloc == urlsplit(url).netloc  # another host is no one to tell the token
+    headers = hub.utils.build_hf_headers() if here else {}
+    return Announced(said.location, said.size, said.etag, said.commit_hash, headers)
 
 
 def _fetch(path: Path, announced: Announced, source: Source, progress: Progress | None, pause: float) -> None:
@@ -179,7 +185,7 @@ def _fetch(path: Path, announced: Announced, source: Source, progress: Progress 
 
 def _append(part: Path, announced: Announced, here: int, name: str, progress: Progress | None) -> None:
     """Fetch the bytes from `here` on into `part`. Raises requests.RequestException when the connection breaks."""
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
+    headers = {**announced.headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
     with open(part, "ab") as out, requests.get(announced.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         answer.raise_for_status()
         if here and answer.status_code != requests.codes.partial_content:

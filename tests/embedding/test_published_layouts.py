@@ -671,6 +671,8 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         server: Any = self.server
         server.asked.append(self.path)
+        if server.token and self.headers["Authorization"] != f"Bearer {server.token}":
+            return self._send(401, b"", body, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
         repositories = {"someone/tagger": server.files} | server.repositories
         parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
         files = repositories.get("/".join(parts[:2]), {})
@@ -698,7 +700,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files, server.repositories, server.asked = {}, {}, []  # type: ignore[attr-defined]
+    server.files, server.repositories, server.asked, server.token = {}, {}, [], None  # type: ignore[attr-defined]
     server.address = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -721,6 +723,16 @@ def test_a_tagger_is_fetched_by_its_name_once(hub, tmp_path):
     assert tagger.load(folder, "cpu").network.name == "tagger"
     asked = len(hub.asked)
     assert download.ensure_model("someone/tagger", tmp_path / "here", hub.address) == folder and len(hub.asked) == asked
+
+
+def test_a_tagger_that_is_not_for_everybody_is_fetched_with_the_owners_token(hub, tmp_path, monkeypatch):
+    hub.files, hub.token = published(animetimm(tmp_path / "there")), "hf_owners"
+    monkeypatch.setenv("HF_TOKEN", "hf_strangers")
+    with pytest.raises(MissingInput, match="does not tell the files of someone/tagger .*GatedRepo.*--model-dir"):
+        download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    folder = download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+    assert published(folder).items() >= hub.files.items()
 
 
 def test_a_folder_of_a_repository_is_named_after_it(hub, tmp_path):

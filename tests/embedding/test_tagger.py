@@ -337,6 +337,7 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
+        assert "Authorization" not in self.headers  # the bytes are on another host, which gets no token
         data = self.files[self.path.rpartition("/")[2]]
         start = 0
         if "Range" in self.headers:
@@ -379,7 +380,8 @@ def hub(model_dir) -> Iterator[type[Hub]]:
     server.server_close()
 
 
-def test_the_published_files_are_fetched_once(hub, tmp_path, model_dir):
+def test_the_published_files_are_fetched_once(hub, tmp_path, model_dir, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_owners")
     seen = []
     folder = download.ensure(
         tmp_path / "weights", hub.address, lambda name, here, size: seen.append((name, here, size))
