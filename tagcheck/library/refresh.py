@@ -1,7 +1,7 @@
 """The newest dataset with the tags that its pictures have now: read from the library again, without looking at a pixel."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,10 @@ def refresh_tags(
 
     Pictures that the library no longer has keep their record and its tags. Raises what the library raises.
     """
-    path = folder.require(DATASET)
-    return data_folder.save(
-        folder,
-        DATASET,
-        data_folder.head(path, DATASET) | {"results": _Fresh(path, library, series_namespace, progress)},
-    )
+    path, document = folder.require(DATASET), dict[str, Any]()
+    judged = [row for _, row in takewhile(lambda one: not one[0], dataset.rows(path, document, Unusable()))]
+    document |= {"judged_pairs": judged} if judged else {}
+    return data_folder.save(folder, DATASET, document | {"results": _Fresh(path, library, series_namespace, progress)})
 
 
 class _Fresh:

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tagcheck import data_folder, dataset
 from tagcheck.changes import TagChange
+from tagcheck.data_folder import DATASET
 from tagcheck.errors import FileUnavailable, LibraryError, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.library import refresh_tags
 from tagcheck.library.folder import inside, scan, sidecar_text
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagWrite
@@ -69,6 +72,20 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def test_it_is_a_library(root):
     assert isinstance(FolderLibrary(root), Library)
+
+
+def test_tags_are_refreshed_and_what_the_owner_settled_stays(root, folder):
+    first, second = sorted((picture(root / "a.png", full=b"hat"), picture(root / "b.png", full=b"coat")))
+    settled = {
+        "tag_relations": {"siblings": {"x": "y"}},
+        "judged_pairs": [{"judgement": "alternates", "hashes": [first, second]}],
+    }
+    records = [{"hash": hash, "existing_all_tags": []} for hash in (first, second)]
+    data_folder.save(folder, DATASET, {"model": {"id": "m"}, **settled, "results": records})
+    before = dataset.load(folder)
+    now = dataset.load(folder, refresh_tags(folder, FolderLibrary(root), "series"))
+    assert {tag for one in now.records for tag in one.tags} == {"hat", "coat"}
+    assert (now.judged, now.siblings, now.model) == (before.judged, before.siblings, "m") and len(now.judged) == 1
 
 
 def test_a_folder_that_is_called_like_a_sidecar_is_none(root):

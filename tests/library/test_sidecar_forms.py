@@ -188,6 +188,15 @@ def test_records_of_tables_are_read_and_changed_alone(tmp_path):
     assert (tmp_path / "train" / "metadata.jsonl").read_bytes() == lines.encode()
 
 
+def test_lines_of_a_table_that_cannot_be_read_are_told(tmp_path):
+    put(tmp_path, "a")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "a.jpg", "text": "hat"}\n{"file_name": "b.jpg\n{"image": "c"}\n[]\n'
+    )
+    (said,) = [one for one in FolderLibrary(tmp_path).walk([]).notes if "lines" in one]
+    assert said == 'seen and not read: 3 lines of tables that are no JSON with a "file_name"'
+
+
 def test_a_table_of_another_machine_is_read_where_its_names_are_clear(tmp_path):
     hash = put(tmp_path / "a", "x")
     twins = [put(tmp_path / folder, "y") for folder in ("a", "b")]

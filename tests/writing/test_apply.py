@@ -180,6 +180,30 @@ def test_each_picture_that_could_not_be_written_says_its_own_reason(home, monkey
     ]
 
 
+@pytest.mark.parametrize("unwritable", ["a.txt", "copy/a.txt"])
+def test_a_picture_that_lies_in_two_places_is_changed_in_both_or_in_none(home, monkeypatch, unwritable):
+    real, places = folder_module.replace_file, [home.root / "a.txt", home.root / "copy" / "a.txt"]
+    (home.root / "copy").mkdir()
+    for ending in (".jpg", ".txt"):
+        places[1].with_suffix(ending).write_bytes(places[0].with_suffix(ending).read_bytes())
+    before = [place.read_bytes() for place in places]
+
+    def full_disk(inside, edit):
+        if edit.path == str(home.root / unwritable):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(inside, edit)
+
+    monkeypatch.setattr(folder_module, "replace_file", full_disk)
+    result = home.apply(TagChange(home.a, "hat", "add"))
+    assert counts(result) == (0, 1, 0, 0) and "No space left" in result.rows[0].reason
+    assert [place.read_bytes() for place in places] == before
+    monkeypatch.setattr(folder_module, "replace_file", real)
+    result = home.apply(TagChange(home.a, "hat", "add"))
+    assert counts(result) == (1, 0, 0, 0) and all(b"hat" in place.read_bytes() for place in places)
+    home.undo(result.batch)
+    assert [place.read_bytes() for place in places] == before
+
+
 def test_what_changed_between_plan_and_write_is_not_written_over(home, monkeypatch):
     """The owner puts the tag in by hand in that moment: it is theirs, and undo will not take it."""
     real = home.library.plan

@@ -31,6 +31,7 @@ class Index:
     habits: dict[str, Habit] = field(default_factory=dict)
     bad_tables: dict[str, str] = field(default_factory=dict)
     unclaimed: int = 0  # records of tables that are of no picture here
+    damaged: int = 0  # lines of tables that are no records
     looked: float = 0.0
 
 
@@ -86,6 +87,7 @@ def _with_records(inside: Inside, index: Index) -> None:
         except NotASidecar as error:
             index.bad_tables[path] = str(error)
             continue
+        index.damaged += table.damaged
         for key in table.records:
             pictures = finder.find(os.path.dirname(path), key)
             index.unclaimed += not pictures

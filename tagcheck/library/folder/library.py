@@ -86,6 +86,8 @@ class FolderLibrary(Library):
         if index.unclaimed:
             many = f"{index.unclaimed:,} records of tables"
             said.append(f"seen and not read: {many} that belong to no picture by their name")
+        if index.damaged:
+            said.append(f'seen and not read: {index.damaged:,} lines of tables that are no JSON with a "file_name"')
         said += [f"seen and not read: {shown(path)} {why}" for path, why in sorted(index.bad_tables.items())]
         return Walk(
             (shown(self.root.name), *map(shown, under)),
@@ -321,7 +323,7 @@ class FolderLibrary(Library):
     # --- writing -------------------------------------------------------------------------------------
 
     def _written(self, wanted: list[tuple[str, Place, list[str], list[str]]]) -> dict[str, str]:
-        """Change the sidecars of these pictures. Returns why some could not be changed, by hash."""
+        """Change the sidecars of these pictures; of one that has several, all or none. Returns why some could not be changed, by hash."""
         reasons: dict[str, str] = {}
         changes: dict[tuple[str, str | None], tuple[str, Edit]] = {}
         for hash, place, add, remove in wanted:
@@ -330,8 +332,12 @@ class FolderLibrary(Library):
                     changes[change.path, change.key] = (hash, change)
             except (CannotEdit, NotASidecar) as error:
                 reasons[hash] = str(error)
-        problems = self._carry_out([change for _, change in changes.values()])
-        return reasons | {hash: problems[path] for (path, _), (hash, _) in changes.items() if path in problems}
+        going = [(hash, change) for hash, change in changes.values() if hash not in reasons]
+        problems = self._carry_out([change for _, change in going])
+        reasons |= {hash: problems[change.path] for hash, change in going if change.path in problems}
+        done = [change for hash, change in going if hash in reasons and change.path not in problems]
+        self._carry_out([replace(change, old=change.new, new=change.old) for change in done])
+        return reasons
 
     def _wanted(self, writes: Sequence[TagWrite]) -> list[tuple[str, Place, list[str], list[str]]]:
         """(hash, picture file, tags to put in, tags to take out): what does not hold yet of the writes."""
