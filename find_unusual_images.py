@@ -32,6 +32,8 @@ from tagcheck.script import run
 FEWEST = 12  # pictures of a tag from which it is judged
 NEAREST = 3
 OTHERS = 400  # pictures without the tag that it is held against
+MOST = 5000  # of a tag's pictures that one is held against, drawn from all of them
+BLOCK = 1024  # pictures whose cosines are held at once
 WRONG = 0.03  # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
 BROADEST = 0.5  # share of the library from which a tag says too little about a picture
 
@@ -82,9 +84,8 @@ def unlike(tag: str, members: np.ndarray, rows: np.ndarray) -> Iterator[tuple[in
     """The tag's pictures that are more like other pictures than like those with the tag, with the chance that the tag is wrong there."""
     rng = np.random.default_rng(len(members))
     others = np.setdiff1d(rng.permutation(len(rows))[: OTHERS + len(members)], members)[:OTHERS]
-    own = rows[members] @ rows[members].T
-    np.fill_diagonal(own, -2)
-    inside, outside = nearest(own), nearest(rows[others] @ rows[members].T)
+    against = members if len(members) <= MOST else np.sort(rng.choice(members, MOST, replace=False))
+    inside, outside = (likeness(rows, some, against) for some in (members, others))
     wrong = density(inside, outside) * WRONG
     right = density(inside, inside) * (1 - WRONG)
     chance = wrong / (wrong + right + 1e-12)
@@ -94,10 +95,15 @@ def unlike(tag: str, members: np.ndarray, rows: np.ndarray) -> Iterator[tuple[in
         yield int(members[place]), TagFinding(tag, INCORRECT, float(chance[place]), evidence, why)
 
 
-def nearest(cosine: np.ndarray) -> np.ndarray:
-    """The mean of each row's `NEAREST` highest cosines."""
-    mean: np.ndarray = np.sort(cosine, axis=1)[:, -NEAREST:].mean(axis=1)
-    return mean
+def likeness(rows: np.ndarray, some: np.ndarray, against: np.ndarray) -> np.ndarray:
+    """The mean cosine of each of `some` rows to the `NEAREST` of those it is held `against`, itself left out."""
+    means = np.empty(len(some), np.float32)
+    for start in range(0, len(some), BLOCK):
+        block = some[start : start + BLOCK]
+        cosine = rows[block] @ rows[against].T
+        cosine[block[:, None] == against] = -2
+        means[start : start + BLOCK] = np.partition(cosine, -NEAREST, axis=1)[:, -NEAREST:].mean(axis=1)
+    return means
 
 
 def density(at: np.ndarray, sample: np.ndarray) -> np.ndarray:

@@ -50,7 +50,10 @@ def library(folder: DataFolder, count: int = 60) -> tuple[list[str], set[int]]:
     return names, swapped
 
 
-def test_pictures_unlike_their_series_are_found_with_a_chance(folder):
+@pytest.mark.parametrize("most", [5000, 45])
+def test_pictures_unlike_their_series_are_found_with_a_chance(folder, monkeypatch, most):
+    monkeypatch.setattr(find_unusual_images, "MOST", most)
+    monkeypatch.setattr(find_unusual_images, "BLOCK", 16)
     names, swapped = library(folder)
     find_unusual_images.main(["--data-dir", str(folder.root)])
     kind = detectors.own_report("find_unusual_images.py")
