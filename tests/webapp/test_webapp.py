@@ -209,6 +209,13 @@ def test_filters_stand_in_the_address(page, query, expected):
     assert len(re.findall(r'<li><a href="/error-review/card', page.get(f"/error-review/findings?{query}"))) == expected
 
 
+def test_a_filter_sends_a_pages_name_with_all_its_blanks(page):
+    save_dataset(page.folder, dict(zip(page.hashes, TAGS)), pages=[["My  page "]])
+    page.get("/error-review")
+    assert '<option value="My  page ">' in page.get("/error-review/findings")
+    assert page.get("/error-review/findings?page=My++page+&type=tags").count('<li><a href="/error-review/card') == 2
+
+
 def test_the_list_finds_a_picture_by_the_start_of_its_hash(page):
     text = page.get(f"/error-review/findings?hash={page.hashes[1][:9]}")
     assert text.count('<li><a href="/error-review/card') == 1 and "1girl" in text
@@ -533,6 +540,14 @@ def test_nothing_is_written_before_the_difference_was_shown_and_confirmed(page):
     assert all(tag in text for tag in ("series:elves", "long hair", "1girl"))
     assert "<td>without it</td><td><strong>with it</strong></td>" in text  # a sidecar knows no "current"
     assert sidecar(page.root, 0) == TAGS[0] and sidecar(page.root, 1) == TAGS[1]
+
+
+def test_what_ticks_count_for_is_said_where_the_difference_has_several_pages(page, monkeypatch):
+    said = "ticks count on this page alone"
+    assert said not in accept_all_tags(page)
+    monkeypatch.setattr(applying_views, "ROWS", 2)
+    text = page.get("/error-review/apply")
+    assert said in text and text.count('name="write"') == 2
 
 
 def test_applying_writes_the_sidecars_and_undoing_the_batch_restores_them(page):
