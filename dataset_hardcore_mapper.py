@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
     """The library to map: the one that is named, else config.py's. What an earlier mapping was made with plays no part."""
-    settings = LibrarySettings.of(config).chosen(args)
+    settings = LibrarySettings.of(config, args)
     name = args.library or settings.name
     if name != HYDRUS and (args.search is not None or args.tag_service or args.machine_tag_service):
         options = "--search, --tag-service and --machine-tag-service"

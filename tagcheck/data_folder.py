@@ -9,14 +9,14 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import NotAllowed, listed, sweep, there, write_atomically, write_json_records
+from tagcheck.files import NotAllowed, listed, sweep, there, write_json
 from tagcheck.folded import FOLDED, LOST, fold, unfold
 from tagcheck.json_files import Unusable, elements, members, parse
 
@@ -47,6 +47,11 @@ class Kind:
     records: tuple[str, ...] = ()
     version: int = 1
     plain: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The lists that are written one record a line, that of what is folded among them."""
+        return (FOLDED, *self.records) if self.plain else self.records
 
 
 MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
@@ -159,8 +164,7 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
         whole = fold(head | {key: value for key, value in document.items() if key not in head}, dict(kind.plain))
         with suppress(FileExistsError):
-            write = partial(write_json_records, document=whole, records=(FOLDED, *kind.records))
-            write_atomically(path, write, replace=False)
+            write_json(path, whole, kind.lists, replace=False)
             return path
 
 
@@ -189,9 +193,8 @@ def records(
         yield from _records_as_they_stand(path, kind, header, unusable)
         return
     try:
-        folded = replace(kind, records=(FOLDED, *kind.records))
-        again = partial(_records_as_they_stand, path, folded, {}, Unusable())
-        yield from unfold(_records_as_they_stand(path, folded, header, unusable), again, unusable)
+        again = partial(_records_as_they_stand, path, kind, {}, Unusable())
+        yield from unfold(_records_as_they_stand(path, kind, header, unusable), again, unusable)
     except ValueError as error:
         raise BadFile(f"{path} is damaged ({error}): {_again(kind)}") from None
 
@@ -220,8 +223,7 @@ def _records_as_they_stand(
 def head(path: Path, kind: Kind) -> dict[str, Any]:
     """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
     header: dict[str, Any] = {}
-    as_written = replace(kind, records=(FOLDED, *kind.records)) if kind.plain else kind
-    next(_records_as_they_stand(path, as_written, header, Unusable()), None)
+    next(_records_as_they_stand(path, kind, header, Unusable()), None)
     return header
 
 
@@ -240,13 +242,13 @@ def _by_line(
             return True
         name, colon, value = text.partition(": ")
         name = name.strip('"')
-        a_list = name in kind.records and value == "["
+        a_list = name in kind.lists and value == "["
         goes_on = value in OPENED and not a_list
         if not colon or not line.startswith('"') or goes_on:
             if begun or (checked and not goes_on):
                 raise BadFile(f"{where}: {_again(kind)}")
             return False
-        if name in kind.records and value.startswith("[") and value not in ("[", "[]", "[],"):
+        if name in kind.lists and value.startswith("[") and value not in ("[", "[]", "[],"):
             if not begun:
                 return False  # a list within one line, as another program writes it
             for begin, stop in elements(value, 0):
@@ -254,7 +256,8 @@ def _by_line(
         elif not a_list:
             for _, one in _records(name, value.removesuffix(","), where, kind, unusable):
                 header[name] = one
-                _check_list(path, kind, name, one)
+                if name in kind.lists and one is not None and not isinstance(one, list):
+                    raise BadFile(f"{path}: {name!r} is not a list")
         if not checked and "kind" in header and ("version" in header or a_list):
             _check(path, kind, header)
             checked = True
@@ -293,7 +296,7 @@ def _by_key(
             places = members(text)
     except ValueError as error:
         raise BadFile(f"{where} ({error}): {_again(kind)}") from None
-    lists = {name: places.pop(name) for name in kind.records if name in places}
+    lists = {name: places.pop(name) for name in kind.lists if name in places}
     for name, (start, end) in places.items():
         for _, one in _records(name, text[start:end], where, kind, unusable):
             header[name] = one
@@ -324,7 +327,7 @@ def _records(name: str, text: str, where: str, kind: Kind, unusable: Unusable | 
         if unusable is None:
             raise BadFile(f"{said}: {_again(kind)}") from None
         unusable.note(said)
-        if FOLDED in kind.records and name in kind.records:
+        if kind.plain and name in kind.lists:
             yield name, LOST
 
 
@@ -335,11 +338,6 @@ def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
     if not isinstance(version, int) or version > kind.version:
         newer = f"{path} has version {repr(version)[:40]}"
         raise BadFile(f"{newer}, this program reads up to {kind.version}: update the program")
-
-
-def _check_list(path: Path, kind: Kind, name: str, value: Any) -> None:
-    if name in kind.records and value is not None and not isinstance(value, list):
-        raise BadFile(f"{path}: {name!r} is not a list")
 
 
 def _again(kind: Kind) -> str:

@@ -67,7 +67,7 @@ def main(config: Any, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", required=True, help=what)
     script.add_services(parser)
     args = parser.parse_args(argv)
-    settings = LibrarySettings.of(config).chosen(args)
+    settings = LibrarySettings.of(config, args)
     settings = replace(settings, name=args.library or settings.name)
     found = []
     for check in checks(script.data_folder(args, look=True), settings, config.ROOT_PAGE, config.MODEL_DIR):

@@ -161,27 +161,28 @@ def sync_handle(handle: int) -> None:
             raise
 
 
-def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:
-    """Write any JSON document atomically, in the same layout as the files between stages."""
-    write_atomically(path, lambda out: write_json_records(out, document, records))
+def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = (), replace: bool = True) -> None:
+    """Write any JSON document atomically (`write_atomically`), in the layout of the files between stages: one key a line, in the given
+    order; the lists in `records` one element a line, where bytes are JSON already.
+    """
 
+    def write(out: IO[bytes]) -> None:
+        out.write(b"{")
+        for place, (key, value) in enumerate(document.items()):
+            out.write(b",\n" if place else b"\n")
+            out.write(_line(key) + b": ")
+            if key in records and value:
+                out.write(b"[")
+                separators = (",", ":") if length_hint(value, MANY) >= MANY else None
+                for row, record in enumerate(value):
+                    line = record if isinstance(record, bytes) else _line(record, separators)
+                    out.write((b",\n" if row else b"\n") + line)
+                out.write(b"\n]")
+            else:
+                out.write(_line(value))
+        out.write(b"\n}\n")
 
-def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
-    """One key a line, in the given order; the lists in `records` one element a line, where bytes are JSON already."""
-    out.write(b"{")
-    for place, (key, value) in enumerate(document.items()):
-        out.write(b",\n" if place else b"\n")
-        out.write(_line(key) + b": ")
-        if key in records and value:
-            out.write(b"[")
-            separators = (",", ":") if length_hint(value, MANY) >= MANY else None
-            for row, record in enumerate(value):
-                line = record if isinstance(record, bytes) else _line(record, separators)
-                out.write((b",\n" if row else b"\n") + line)
-            out.write(b"\n]")
-        else:
-            out.write(_line(value))
-    out.write(b"\n}\n")
+    write_atomically(path, write, replace)
 
 
 def _line(value: Any, separators: tuple[str, str] | None = None) -> bytes:

@@ -34,6 +34,7 @@ def packed(*texts: str) -> bytes:
     return made.compress(BETWEEN.join(texts).encode("utf-8", "replace")) + made.flush()
 
 
+@lru_cache(maxsize=64)
 def parts(kept: bytes | str) -> list[str]:
     """The texts again; a text that was never packed is its own only part."""
     if isinstance(kept, str):
@@ -41,11 +42,6 @@ def parts(kept: bytes | str) -> list[str]:
     return zlib.decompressobj(-15, BEFORE).decompress(kept).decode("utf-8", "replace").split(BETWEEN)
 
 
-@lru_cache(maxsize=64)
-def _parts(kept: bytes | str) -> list[str]:
-    return parts(kept)
-
-
 def text_of(kept: bytes | str, place: int) -> str | None:
     """One of the texts that are packed together; the last where `place` is -1."""
-    return _parts(kept)[place] if kept is not None else None
+    return parts(kept)[place] if kept is not None else None

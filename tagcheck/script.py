@@ -173,7 +173,7 @@ def add_library(made: argparse._ActionsContainer, default: str) -> None:
 
 
 def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
-    """`--machine-tag-service NAME` and, with `write`, `--write-tag-service NAME`: see `LibrarySettings.chosen`."""
+    """`--machine-tag-service NAME` and, with `write`, `--write-tag-service NAME`: see `LibrarySettings.of`."""
     machine = (
         "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again"
     )

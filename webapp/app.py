@@ -135,7 +135,7 @@ def read_reports(shared: state.Shared) -> None:
 
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
-    library = choose.LibrarySettings.of(config).chosen(args)
+    library = choose.LibrarySettings.of(config, args)
     name = choose.library_name(args.library, folder, library)
     if name != choose.HYDRUS:
         files.named(name, "--library")  # a typing error is reported at once, a library that is away later

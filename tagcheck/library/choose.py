@@ -7,7 +7,7 @@ first stage wrote says which library it walked, so that the later stages and the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,11 @@ class LibrarySettings:
     write_service: str | None = None
 
     @classmethod
-    def of(cls, config: Any) -> LibrarySettings:
-        """From a module, or anything else, with config.py's names on it."""
-        services = (config.TAG_SERVICES, config.MACHINE_TAG_SERVICES, config.WRITE_TAG_SERVICE)
-        return cls(config.LIBRARY, config.API_URL, config.API_KEY, *services)
-
-    def chosen(self, args: Any) -> LibrarySettings:
-        """With what the options of a script choose: `script.add_services`."""
-        return replace(
-            self,
-            machine_services=getattr(args, "machine_tag_service", None) or self.machine_services,
-            write_service=getattr(args, "write_tag_service", None) or self.write_service,
-        )
+    def of(cls, config: Any, args: Any) -> LibrarySettings:
+        """From a module, or anything else, with config.py's names on it, and what the options of a script choose (`script.add_services`)."""
+        machine = getattr(args, "machine_tag_service", None) or config.MACHINE_TAG_SERVICES
+        write = getattr(args, "write_tag_service", None) or config.WRITE_TAG_SERVICE
+        return cls(config.LIBRARY, config.API_URL, config.API_KEY, config.TAG_SERVICES, machine, write)
 
 
 def library_name(given: str | None, folder: DataFolder, settings: LibrarySettings) -> str:
@@ -93,7 +86,7 @@ def open_library(
 
 def mapped_library(folder: DataFolder, config: Any, args: Any, tell: Callable[[str], None] | None) -> Library:
     """The library that the options `args` name (--library), else the one that was mapped, with the settings of `config`."""
-    settings = LibrarySettings.of(config).chosen(args)
+    settings = LibrarySettings.of(config, args)
     name = library_name(getattr(args, "library", None), folder, settings)
     return open_library(name, folder, settings, tell=tell)
 

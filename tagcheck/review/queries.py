@@ -368,7 +368,7 @@ def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlit
 
 
 def choices(review: Review, what: str) -> list[str]:
-    """What the filters offer: the commonest "tags", all "namespaces", the library's "pages" and "series" with findings, "batches"."""
+    """What the filters offer: all "namespaces", the library's "pages" and "series" with findings, "batches"."""
     return cast("list[str]", json.loads(review.meta(f"choices_{what}", "[]")))
 
 

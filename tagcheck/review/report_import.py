@@ -29,7 +29,6 @@ from tagcheck.review.store import Review
 
 BATCH = 2000
 WAITING = 20_000  # pictures that wait for the detectors and have their records in the store
-OFFERED_TAGS = 300
 LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, in words
 # Of a file's keys beside its records.
 KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")
@@ -314,10 +313,8 @@ def _note_grown(db: sqlite3.Connection) -> None:
 
 
 def _note_choices(db: sqlite3.Connection) -> None:
-    """Note what the filters offer: the commonest tags, the namespaces, the library's pages."""
+    """Note what the filters offer: the namespaces, the library's pages and series, the batches."""
     choices = {
-        "tags": f"SELECT tag FROM suggestions WHERE action != '{store.PAIR}' GROUP BY word"
-        f" ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
         "namespaces": "SELECT name FROM words WHERE name != '' AND id IN (SELECT space FROM suggested) ORDER BY name",
         "pages": "SELECT name FROM words WHERE id IN (SELECT page FROM picture_pages) ORDER BY name",
         "series": "SELECT name FROM words WHERE id IN (SELECT series FROM picture_series) ORDER BY name",

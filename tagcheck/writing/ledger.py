@@ -108,15 +108,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
 
-    @contextmanager
-    def exclusive(self, seconds: float = PATIENCE) -> Iterator[None]:
+    def exclusive(self, seconds: float = PATIENCE) -> AbstractContextManager[None]:
         """Hold the right to write to libraries by this ledger; one process and thread at a time has it.
 
         Waits up to `seconds`, then raises `UsageError` saying who has it. The system gives it back
         when a process ends, however it ends.
         """
-        with sole_run(self.path.with_name(self.path.name + ".lock"), seconds):
-            yield
+        return sole_run(self.path.with_name(self.path.name + ".lock"), seconds)
 
     def batches(self) -> list[Batch]:
         with self._reading() as db:

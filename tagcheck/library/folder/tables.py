@@ -21,7 +21,6 @@ _LINE = re.compile(r"[^\r\n]+")
 class Table:
     """A table's text, and where the record of each picture stands in it. `damaged`: how many lines are no JSON."""
 
-    path: str
     text: str
     bom: bytes
     records: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -52,15 +51,15 @@ def read(path: str, data: bytes) -> Table:
     """Take a table apart. Raises `NotASidecar` for what is no such table."""
     text, bom = text_of(data, LARGEST)
     if path.lower().endswith(".jsonl"):
-        return _lines(path, text, bom)
+        return _lines(text, bom)
     try:
         records = {key: span for key, span in members(text).items() if isinstance(json.loads(text[slice(*span)]), dict)}
-        return Table(path, text, bom, records)
+        return Table(text, bom, records)
     except (ValueError, RecursionError) as error:
         raise NotASidecar(f"is not whole JSON ({error})") from None
 
 
-def _lines(path: str, text: str, bom: bytes) -> Table:
+def _lines(text: str, bom: bytes) -> Table:
     records: dict[str, tuple[int, int]] = {}
     damaged = 0
     for line in _LINE.finditer(text):
@@ -73,7 +72,7 @@ def _lines(path: str, text: str, bom: bytes) -> Table:
             continue
         if isinstance(name, str):
             records.setdefault(name, line.span())
-    return Table(path, text, bom, records, damaged)
+    return Table(text, bom, records, damaged)
 
 
 class Finder:
