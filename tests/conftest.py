@@ -83,9 +83,9 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The workers of a run have one process that forks scripts together."""
-    if config.getoption("numprocesses", None):
-        warm.share()
+    """The workers of a run have one process that forks scripts together, and are forks of it."""
+    if config.getoption("numprocesses", None) and (shared := warm.share()) != sys.executable:
+        config.option.tx = [f"popen//python={shared}"] * len(config.option.tx)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

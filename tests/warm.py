@@ -3,7 +3,8 @@
 `python()` is an interpreter for `subprocess`. Given a script of the project, or a program after `-c`, it asks that process
 for a fork, which has the caller's arguments, environment, folder and streams and ends with the script's exit code; anything
 else it hands to the real interpreter. What starts `sys.executable` in a fork comes here too. Loading PyTorch takes two
-seconds, and the tests start some three hundred scripts. All workers of a run share one such process (`share`).
+seconds, and the tests start some three hundred scripts. All workers of a run share one such process (`share`), and are forks
+of it themselves.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ LOADED = (
 GIVEN = {"PYTHONPATH", "PYTHONUTF8", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONBREAKPOINT"}
 LAUNCHER = """#!{python} -SE
 import array, json, os, signal, socket, sys
-script, program = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[1:2] == ["-c"]
+rest = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
+script, program = rest[0] if rest else "", rest[:1] == ["-c"]
 own = {{name for name in os.environ if name.startswith("PYTHON")}} - {given}
 if own or not (program or os.path.abspath(script).startswith({project!r} + os.sep) and script.endswith(".py")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
@@ -99,9 +101,9 @@ def python() -> str:
     return str(launcher)
 
 
-def share() -> None:
-    """Let the processes that this one starts from now on have one such interpreter together."""
-    os.environ[SHARED] = python()
+def share() -> str:
+    """Let the processes that this one starts from now on have one such interpreter together; it."""
+    return os.environ.setdefault(SHARED, python())
 
 
 def wait_for_no_disk() -> None:
@@ -172,9 +174,12 @@ def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int
     from tagcheck import forked
 
     os.chdir(folder)
+    if argv[0] == "-u":  # a worker of pytest, whose tests start the real interpreter where they name it
+        del argv[0]
+    else:
+        sys.executable = launcher
     program = argv.pop(1) if argv[0] == "-c" else None
     forked.become(argv, env, streams)
-    sys.executable = launcher
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code: object = 0
