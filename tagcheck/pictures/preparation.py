@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from tagcheck.errors import short
 from tagcheck.pictures import repairs
@@ -39,7 +39,7 @@ from tagcheck.pictures.resampling import Axis, resize
 from tagcheck.pictures.thumbnails import picture_thumbnail
 
 METHOD = 1  # of this module; another one where the same recipe gives another picture
-REPAIRS = 1  # of files that are damaged beside their pixels: with more of them, unreadable files are tried again
+REPAIRS = 2  # of files that are damaged beside their pixels: with more of them, unreadable files are tried again
 WHITE = (255, 255, 255)
 FITS = {"pad": "square", "stretch": "stretched"}
 # Name -> Pillow's filter, and how far it reaches to either side, in pixels of the coarser of the two grids.
@@ -230,7 +230,8 @@ def _shown(data: bytes, side: int, limits: Limits) -> tuple[bytes, tuple[int, in
                 image.draft("RGB", (2 * side, 2 * side))
             limits.check_size(*image.size)
             image.load()
-            picture = ImageOps.exif_transpose(image)
+            turn = TURNS.get(_orientation(image))
+            picture = image.transpose(turn[0]) if turn else image
             if picture.mode not in ("RGB", "RGBA"):
                 picture = picture.convert("RGBA") if has_alpha(picture) else to_rgb(picture)
             scale = min(1.0, side / max(picture.size))
@@ -445,12 +446,21 @@ def _picture(
     image.load()
     if image.format == "TIFF":  # Pillow turns these while it reads them
         true_size = image.size
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image)
     rgb = np.asarray(to_rgb(image, background))
     if moves is None:
         moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
     pixels = None if recipe is None or moves else pixel_digest(image, rgb, orientation, shrink)
     return Picture(rgb, true_size, shrink, orientation, pixels=pixels)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How its EXIF says that it is turned; upright where that cannot be read, as viewers show it."""
+    try:
+        value: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except DAMAGE:
+        return 1
+    return value
 
 
 def _draft(image: Image.Image, recipe: Recipe) -> int:

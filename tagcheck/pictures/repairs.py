@@ -1,7 +1,7 @@
 """Files that are damaged beside their pixels: what can be set right in their bytes, so that the picture is used.
 
-A JPEG or PNG without its end mark, a PNG whose texts or colour profile have a wrong checksum, an animation that was cut
-off after some whole frames. What is wrong with the pixels themselves is not touched: such a file stays unreadable.
+A JPEG or PNG without its end mark, a PNG whose texts or colour profile have a wrong checksum, texts or a colour profile
+that Pillow refuses where viewers pass over them, an animation that was cut off after some whole frames. What is wrong with the pixels themselves is not touched: such a file stays unreadable.
 """
 
 import random
@@ -17,8 +17,13 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 NOISE = bytes(random.Random(1).choices(range(255), k=4096))
 CUT = "it was cut off after some frames"
 ENDLESS = "it lacks its end mark"
-# Chunks of a PNG beside its pixels without which it looks different.
+NOTES = "what stands beside its pixels cannot be read"
+# Chunks of a PNG beside its pixels without which it looks different; EXIF also tells how it is turned.
 TOLD = (b"tRNS", b"acTL", b"fcTL", b"fdAT", b"bKGD")
+TURNED = (*TOLD, b"eXIf")
+# Segments of a JPEG beside its pixels: Adobe's says what its colours are, EXIF how it is turned.
+NOTED = (*range(0xE0, 0xF0), 0xFE)
+EXIF, ADOBE, ADOBE_LENGTH = 0xE1, 0xEE, 16
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ def repair(data: bytes) -> Repair | None:
     if data.startswith(JPEG) and not data.rstrip(b"\0").endswith(JPEG_END):
         pixels = data.rstrip(b"\xff")  # half an end mark
         return Repair(pixels + JPEG_END, ENDLESS, pixels + NOISE + JPEG_END)
+    if data.startswith(JPEG):
+        return _without_notes(data, _jpeg_alone(data))
     if data.startswith(PNG):
-        return _png(data)
+        return _png(data) or _without_notes(data, _png_alone(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp(data)
     return None
@@ -55,15 +62,37 @@ def noticed(data: bytes) -> str | None:
     return None
 
 
+def _without_notes(data: bytes, alone: bytes) -> Repair | None:
+    return Repair(alone, NOTES) if len(alone) < len(data) else None
+
+
 def _jpeg_scan(data: bytes) -> int:
     """Where the pixels of a JPEG begin, 0 where that cannot be told. Previews that it holds stand before that."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        kind = data[at + 1]
+    return next((at for kind, at, _ in _jpeg_segments(data) if kind == 0xDA), 0)
+
+
+def _jpeg_alone(data: bytes) -> bytes:
+    """A JPEG without the notes in its head but those that say how it looks."""
+    kept, last = [data[:2]], 2
+    for kind, at, end in _jpeg_segments(data):
+        last = at
         if kind == 0xDA:
-            return at
-        at += 1 if kind == 0xFF else 2 + (0 if 0xD0 <= kind <= 0xD8 else int.from_bytes(data[at + 2 : at + 4], "big"))
-    return 0
+            break
+        if kind not in NOTED or kind == EXIF or (kind == ADOBE and end - at >= ADOBE_LENGTH):
+            kept.append(data[at:end])
+        last = end
+    return b"".join(kept) + data[last:]
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The head of a JPEG: of each segment its kind, where it begins and where it ends. That of the pixels is the last."""
+    at, kind = 2, 0
+    while at + 4 <= len(data) and data[at] == 0xFF and kind != 0xDA:
+        kind = data[at + 1]
+        told = 0 if 0xD0 <= kind <= 0xD8 else int.from_bytes(data[at + 2 : at + 4], "big")
+        length = 1 if kind == 0xFF else 2 + told
+        yield kind, at, at + length
+        at += length
 
 
 def _png(data: bytes) -> Repair | None:
@@ -85,6 +114,12 @@ def _png(data: bytes) -> Repair | None:
     if wrong:
         return Repair(b"".join(kept), _of_checksums(wrong))
     return None
+
+
+def _png_alone(data: bytes) -> bytes:
+    """A PNG of nothing but what says how it looks."""
+    chunks = ((kind, body) for kind, body, _ in _png_chunks(data))
+    return PNG + b"".join(_png_chunk(*one) for one in chunks if one[0][0:1].isupper() or one[0] in TURNED)
 
 
 def _of_checksums(wrong: list[bytes]) -> str:

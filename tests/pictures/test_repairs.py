@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from tagcheck.pictures import unreadable
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, Limits
-from tagcheck.pictures.preparation import open_pictures, prepare_file
+from tagcheck.pictures.preparation import open_pictures, prepare_file, shown
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -88,6 +89,51 @@ def test_a_png_with_a_bad_checksum_beside_its_pixels_is_used_and_marked(kind, bo
     whole = saved("PNG")
     (found,) = open_pictures(with_chunk(whole, kind, body))
     assert kind.decode() in found.damaged and np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+
+
+LONG = zlib.compress(b"A" * 2_000_000)
+
+
+@pytest.mark.parametrize(
+    "kind, body",
+    [
+        (b"zTXt", b"workflow\0\0" + LONG),
+        (b"iTXt", b"workflow\0\1\0\0\0" + LONG),
+        (b"iCCP", b"p\0\0" + LONG),
+        (b"iCCP", b""),
+        (b"gAMA", b"x"),
+        (b"pHYs", b"x"),
+    ],
+)
+def test_a_png_with_notes_that_pillow_refuses_is_used_and_keeps_its_turn(kind, body):
+    image = picture()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    whole = saved("PNG", image, exif=exif)
+    (found,) = open_pictures(with_chunk(whole, kind, body, struct.pack(">I", zlib.crc32(kind + body))))
+    assert found.damaged == "what stands beside its pixels cannot be read" and found.orientation == 6
+    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+
+
+@pytest.mark.parametrize(
+    "kind, body",
+    [(0xE0, b"JFIF\0"), (0xE2, b"ICC_PROFILE\0"), (0xED, b"Photoshop 3.0\x008BIM\x03\xed"), (0xEE, b"Adobe")],
+)
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_with_notes_that_pillow_refuses_is_used_with_its_colours(kind, body, mode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = saved("JPEG", picture().convert(mode), exif=exif)
+    bad = whole[:2] + bytes([0xFF, kind]) + struct.pack(">H", len(body) + 2) + body + whole[2:]
+    (found,) = open_pictures(bad)
+    assert found.damaged == "what stands beside its pixels cannot be read" and found.orientation == 6
+    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_picture_whose_exif_is_no_exif_is_used_as_it_is_stored(kind):
+    whole = saved(kind, exif=b"Exif\0\0no TIFF")
+    assert open_image(whole).size == (60, 90) and shown(whole, 30, Limits())[1] == (60, 90)
 
 
 @pytest.mark.parametrize("kind", [b"IDAT", b"IEND"])
