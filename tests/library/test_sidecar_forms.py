@@ -80,6 +80,7 @@ def within(short: bytes, long: bytes) -> bool:
         ("json", '{"my files": {"tags": ["1girl"]}}', ["1girl"]),
         ("json", '{"id": 3, "tag_string": "1girl long_hair", "tags_artist": ["somebody"]}', ["1girl", "long hair", "somebody"]),
         ("json", '{"category": "gelbooru", "tags": "1girl long_hair"}', ["1girl", "long hair"]),
+        ("json", '{"tags": ["\\ud800", "1girl\\udfff", "\\ud83d\\ude00"]}', ["1girl", "😀"]),
         ("json", '{"tags": {"general": ["1girl"], "artist": ["x_y"]}}', ["1girl", "x y"]),
         ("txt", "1girl、long hair，solo", ["1girl", "long hair", "solo"]),
         ("txt", "1girl､long hair､solo", ["1girl", "long hair", "solo"]),

@@ -28,8 +28,8 @@ _FILLERS = re.compile(  # Unicode's Default_Ignorable_Code_Point, as far as its 
 
 
 def invisible(letter: str) -> bool:
-    """Whether a character has no width and no meaning in a tag: joiners, direction marks, soft hyphens, fillers."""
-    return bool(_FILLERS.match(letter)) or (unicodedata.category(letter) in ("Cf", "Cc") and not letter.isspace())
+    """Whether a character has no width and no meaning in a tag: joiners, direction marks, soft hyphens, fillers, halves of a pair."""
+    return bool(_FILLERS.match(letter)) or (unicodedata.category(letter) in ("Cf", "Cc", "Cs") and not letter.isspace())
 
 
 def seen(text: str) -> str:
