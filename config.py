@@ -1,6 +1,7 @@
 """Settings. No logic: scripts and webapp/app.py read these and hand the values on.
 
-The environment wins over this file where a name is given for it, so that no key needs to be written here.
+The environment wins over this file where a name is given for it, so that no key needs to be written here; an empty variable
+is as good as none.
 """
 
 import os
@@ -8,8 +9,8 @@ import os
 # --- Hydrus -------------------------------------------------------------------------------------
 # services -> manage services -> client api in Hydrus; then services -> review services -> add a key
 # with "edit file tags", "search for and fetch files" and "manage pages".
-API_URL = os.environ.get("HYDRUS_API_URL", "http://localhost:45869")
-API_KEY = os.environ.get("HYDRUS_API_KEY", "your_api_key_here")
+API_URL = os.environ.get("HYDRUS_API_URL") or "http://localhost:45869"
+API_KEY = os.environ.get("HYDRUS_API_KEY") or "your_api_key_here"
 
 # The page (or page of pages) that holds the dataset; case does not matter.
 ROOT_PAGE = "dataset"
@@ -24,11 +25,11 @@ MACHINE_TAG_SERVICES: list[str] = []
 WRITE_TAG_SERVICE: str | None = None
 
 # --- The library: "hydrus", or the path of a folder of pictures with sidecar tags ------------------
-LIBRARY = os.environ.get("TAGCHECK_LIBRARY", "hydrus")
+LIBRARY = os.environ.get("TAGCHECK_LIBRARY") or "hydrus"
 
 # --- The tagger -----------------------------------------------------------------------------------
 # A folder with model.safetensors, config.json and top_tags.txt. None: fetched once from the hub.
-MODEL_DIR: str | None = os.environ.get("JOYTAG_MODEL_DIR")
+MODEL_DIR: str | None = os.environ.get("JOYTAG_MODEL_DIR") or None
 
 # --- Tags -----------------------------------------------------------------------------------------
 # The namespace of franchises.

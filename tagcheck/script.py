@@ -237,7 +237,9 @@ def address(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """An argparse type: the path of a file or folder, its `~` resolved."""
+    """An argparse type: the path of a file or folder, its `~` resolved. An empty one (`"$DIR"` that is not set) is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, and names nothing")
     try:
         return str(files.named(text, "")) if text.startswith("~") else text
     except UsageError:

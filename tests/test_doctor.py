@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import runpy
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from tagcheck import doctor
 from tagcheck.doctor import OK, PROBLEM, WARNING
 from tagcheck.library.choose import LibrarySettings
+from tagcheck.script import PROJECT
 from tests.hydrus_server import HydrusServer
 from tests.joytag_folder import make_model_folder
 
@@ -151,3 +153,15 @@ def test_the_command_line_says_it_and_gives_the_exit_code(script, folder, model,
         "config.py", "--check", "--data-dir", folder.root, env=settings | {"HYDRUS_API_URL": "http://127.0.0.1:1"}
     )
     assert away.returncode == 5 and "problem  library: API connection failed: no Hydrus answers" in away.stdout
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch):
+    names = ("HYDRUS_API_URL", "HYDRUS_API_KEY", "TAGCHECK_LIBRARY", "JOYTAG_MODEL_DIR")
+    for name in names:
+        monkeypatch.setenv(name, "")
+    config = str(PROJECT / "config.py")
+    empty = runpy.run_path(config)
+    for name in names:
+        monkeypatch.delenv(name)
+    kept = ("API_URL", "API_KEY", "LIBRARY", "MODEL_DIR")
+    assert [empty[one] for one in kept] == [runpy.run_path(config)[one] for one in kept]

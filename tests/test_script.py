@@ -258,6 +258,9 @@ def test_a_user_or_port_that_is_none_is_a_usage_error_in_every_option(script_fil
         if wrong:
             with pytest.raises(argparse.ArgumentTypeError, match="no such user|is not a port|is not between 0"):
                 action.type(wrong)
+        if action.metavar in PATHS:
+            with pytest.raises(argparse.ArgumentTypeError, match="is empty"):
+                action.type("")
 
 
 @pytest.mark.parametrize(
