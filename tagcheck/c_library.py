@@ -28,7 +28,10 @@ def library(source: Path, name: str) -> Path | None:
     content = source.read_bytes()
     machine = "-".join((platform.system(), platform.machine(), *FLAGS))
     digest = hashlib.sha256(content + machine.encode()).hexdigest()[:16]
-    path = _cache() / f"{name}-{digest}{'.dll' if os.name == 'nt' else '.so'}"
+    try:
+        path = _cache() / f"{name}-{digest}{'.dll' if os.name == 'nt' else '.so'}"
+    except RuntimeError:  # whoever runs this has no home
+        return None
     if path.exists():
         return path
     compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)

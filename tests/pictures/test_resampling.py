@@ -107,3 +107,10 @@ def test_a_machine_without_a_compiler_prepares_all_the_same(monkeypatch):
         assert prepare(Image.new("RGB", (40, 20)), 4).shape == (3, 4, 4)
     finally:
         resampling.kernel.cache_clear()
+
+
+def test_who_has_no_home_compiles_nothing(monkeypatch):
+    for variable in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert c_library.library(resampling.SOURCE, "resampling") is None
