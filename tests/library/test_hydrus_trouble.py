@@ -242,6 +242,18 @@ def test_a_key_with_a_tag_filter_is_told_so_by_the_400_of_today(server: HydrusSe
     assert Hydrus(server.url, server.key).key_filter() == ""
 
 
+def test_a_file_that_hydrus_cannot_read_itself_costs_one_row(server: HydrusServer, hydrus: Hydrus) -> None:
+    def broken(call: Call) -> None:
+        if call.path.startswith("/get_files/") and "metadata" not in call.path and call.asked.get("hash") == hash:
+            raise Refusal(500, "OSError", "[Errno 5] Input/output error")
+
+    hash, other, *_ = server.files
+    server.before_answer = broken
+    with pytest.raises(FileUnavailable, match=r"Hydrus cannot read the file .*: \[Errno 5\] Input/output error"):
+        hydrus.read(hash)
+    assert hydrus.thumbnail(hash) is None and hydrus.read(other)
+
+
 @pytest.mark.parametrize(
     "tag", ["::", "::::", ":::x", "a\0b", "a\u200bb", "-x", "system:x", "x\ud800", "x" * 1100, "a:"]
 )

@@ -332,13 +332,15 @@ class Hydrus(Library):
                 yield from self._answers(path, name, half, **more)
 
     def read(self, hash: str) -> bytes:
-        """The original file. `FileUnavailable` for what Hydrus does not have."""
+        """The original file. `FileUnavailable` for what Hydrus does not have, or cannot read itself."""
         if not self._is_heard_of(hash):
             raise FileUnavailable(f"Hydrus does not have the file {hash}: never imported")
         try:
             most = connection.LARGEST_FILE
             return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=most).content
         except HydrusSaysNo as error:
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise FileUnavailable(f"Hydrus cannot read the file {hash}: {error.says}") from None
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             raise FileUnavailable(f"Hydrus does not have the file {hash}: {error.says}") from None
@@ -359,7 +361,7 @@ class Hydrus(Library):
         return answer.content, answer.headers.get("Content-Type", "image/jpeg")
 
     def _picture(self, path: str, hash: str) -> Answer | None:
-        with tolerating(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+        with tolerating(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
             return self.connection.request("GET", path, {"hash": hash}, most=LARGEST_PICTURE)
         return None
 
