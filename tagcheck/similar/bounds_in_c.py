@@ -102,10 +102,10 @@ class Scanner:
         axes = cut.heads[:, 1 : 1 + CLUSTER_AXES]
         self.fields = _bounds(rows, low, margin, pool) | _points(axes, cut.order, firsts, low, margin, pool)
 
-    def strip(self, part: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def strip(self, part: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The rows of `part` and the columns of the pairs that are left, as places in the order, some at a time."""
         for found in self.kernel.strip(self.fields, part):
-            i, j = torch.from_numpy(found.T.astype(np.int64))
+            i, j = found.T.astype(np.int64)
             yield i, j
 
 

@@ -42,10 +42,18 @@ def short_form(rows: UnitRows, low: float, pool: Executor) -> Short:
     """The rows cut after `SHORT` axes, each with what bounds the rest, for products of at least `low`."""
     random = np.random.default_rng(0)
     axes = principal_axes(rows, some_of(len(rows), SHORT_SAMPLE, random), SHORT, random, pool)
-    heads = project(rows, axes, pool)
-    cut = Heads(heads, np.arange(len(rows)), rows.scale > 0, defects(rows, axes))
-    margin = 6 * (SHORT + 6) * UNIT_ROUNDOFF + 4 * cut.defect + SPARE
-    return Short(np.column_stack([heads, cut.rests(heads)]), low - margin)
+    cut = Heads(project(rows, axes, pool), np.arange(len(rows)), rows.scale > 0, defects(rows, axes))
+    return shortened(cut, axes.shape[1], low)
+
+
+def shortened(cut: Heads, width: int, low: float) -> Short:
+    """The first `width` coordinates of the rows, each with what bounds the rest, for products of at least `low`. NumPy's arrays alone.
+
+    A product is rounded by sums in float32 of terms of at most 3 in all; the axes' defect counts twice.
+    """
+    heads = cut.heads[:, :width]
+    margin = 6 * (width + 6) * UNIT_ROUNDOFF + 4 * cut.defect + SPARE
+    return Short(np.column_stack([heads, cut.rests(heads) * cut.nonzero]).astype(np.float32, copy=False), low - margin)
 
 
 def principal_axes(
