@@ -71,7 +71,9 @@ class Kept:
     def then(
         self, hashes: np.ndarray, embedded: np.ndarray, further: Sequence[FurtherTagger]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(the row that each picture had then or -1, whether one of its embeddings is new)."""
+        """(the row that each picture had then or -1, whether one of its embeddings is new). Raises `TooMuch` for other taggers."""
+        if len(self.seen) != len(further):
+            raise TooMuch("another number of taggers was heard")
         before = arrays.places(hashes, self.hashes)
         fresh = (before < 0) | (self.embedded[before] != embedded)
         for then, now in zip(self.seen, further):

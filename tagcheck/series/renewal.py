@@ -77,7 +77,8 @@ def renewed(
     if touched.sum() + gone > MOST * len(hashes):
         changed = f"{int(touched.sum()):,} of {len(hashes):,} pictures are new or have changed"
         raise TooMuch(f"{changed}, and {gone:,} are gone")
-    unknown = Counter(tag for row in np.flatnonzero(touched).tolist() for tag in {*now.tag_sets[row]} - {*made.series})
+    known = frozenset(made.series)
+    unknown = Counter(tag for row in np.flatnonzero(touched).tolist() for tag in {*now.tag_sets[row]} - known)
     if unknown and unknown.most_common(1)[0][1] >= NEW:
         raise TooMuch(f"{unknown.most_common(1)[0][0]} was not learned")
     there = {hash: lines[hash] for hash, old in zip(hashes, ~touched) if old and hash in lines}

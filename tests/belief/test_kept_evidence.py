@@ -16,6 +16,8 @@ from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store
 from tagcheck.review import Ask, Key, Review, report_import
+from tagcheck.tag_errors import renewal
+from tagcheck.tag_errors.evidence import FurtherTagger
 
 MANY = 200
 
@@ -87,6 +89,16 @@ def test_what_was_decided_since_a_run_in_full_shows(large):
     assert not {gone, *ignored} & again.keys()
     assert summary["left_out"]["deleted_before"] == 1 and summary["left_out"]["ignored_before"] == len(ignored)
     assert again[left]["confidence"] < first[left]["confidence"] - 0.05
+
+
+def test_a_tagger_that_was_not_heard_then_costs_a_run_in_full(tmp_path):
+    kept = kept_evidence.Kept(
+        "", "", np.empty(0, "V32"), np.empty(0, np.uint64), np.empty((0, 0), bool), [], tmp_path, 0
+    )
+    with pytest.raises(renewal.TooMuch, match="taggers"):
+        kept.then(
+            np.empty(0, "V32"), np.empty(0, np.uint64), [FurtherTagger("wd", np.empty((0, 2)), np.empty(0, bool))]
+        )
 
 
 def test_a_file_that_cannot_be_read_costs_a_run_in_full(large):
