@@ -25,7 +25,6 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,7 @@ from tagcheck.library.protocol import DUPLICATES
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.similar import NotFinite, Pairs
+from tagcheck.similar import Pairs
 from tagcheck.similar import pairs as pair_search
 from tagcheck.tag_columns import TagSets
 
@@ -219,8 +218,7 @@ def calibrate(
     asked = THRESHOLDS
     reach = np.quantile(cosine[copy], 0.05) if complete else cosine.min()
     lowest = float(asked[max(0, np.searchsorted(asked, reach, side="right") - 1)])
-    with finite(found):
-        pairs = pair_search.near_pairs(found.matrix, lowest, limit=MOST_PAIRS)
+    pairs = pair_search.near_pairs(found.matrix, lowest, limit=MOST_PAIRS)
     if complete:
         chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
     else:
@@ -320,7 +318,7 @@ def compare(found: Embeddings, threshold: float, engine: str, folder: DataFolder
     """All pairs at or above `threshold`, with a progress bar, and how many pictures had to be compared with all others: those
     that are new or embedded anew since pairs were kept.
     """
-    with script.shown_share("comparing all pairs") as progress, finite(found):
+    with script.shown_share("comparing all pairs") as progress:
         made = kept_pairs.near_pairs(folder.embeddings, found, threshold, engine, progress, MOST_PAIRS)
     return made.pairs, made.anew
 
@@ -329,8 +327,7 @@ def compare_on_cluster(args: argparse.Namespace, folder: DataFolder, found: Embe
     """`compare` by the workers of a Ray cluster, each of which reads the embeddings from the shared data folder."""
     make = partial(cluster_worker, folder, found.hashes, found.model, threshold)
     parts = cluster.over_parts(make, range(PARTS), args.address, args.workers)
-    with finite(found):
-        pairs = pair_search.joined(script.progress(parts, PARTS, "comparing all pairs", "part"))
+    pairs = pair_search.joined(script.progress(parts, PARTS, "comparing all pairs", "part"))
     pair_search.hold(len(pairs), MOST_PAIRS, threshold)
     return pairs
 
@@ -342,18 +339,6 @@ def cluster_worker(
     matrix = store.load(folder.embeddings, hashes, model).matrix
     part = pair_search.in_parts(matrix, threshold, limit=MOST_PAIRS)
     return lambda place, begun: part(place, PARTS)
-
-
-@contextmanager
-def finite(found: Embeddings) -> Iterator[None]:
-    """Name the picture whose embedding cannot be compared."""
-    try:
-        yield
-    except NotFinite as error:
-        raise BadFile(
-            f"the embedding of {found.hashes[error.row]} holds numbers that are not finite: "
-            "remove its file in advanced_embeddings/ and run advanced_joytag_processing.py again"
-        ) from None
 
 
 def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, str], str], state: str) -> Pairs:

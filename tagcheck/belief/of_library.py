@@ -469,9 +469,9 @@ def heed(found: Suggestions, answers: Iterable[tuple[str, str, str, float, bool]
             if issue in ISSUES
         ]
     )
-    if not learned:
+    if not learned.terms:
         return found
-    for kind in sorted(learned.offsets):
+    for kind in learned.kinds:
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags takes into account {of:,} of your decisions ({right:,} agreed)")
     after = found.confidence.copy()

@@ -21,15 +21,12 @@ RIDGE = 1e-4  # of a coefficient, for each cell
 def learn(found: Evidence, cells: Cells, error: np.ndarray) -> SinglePicture:
     """The model, from the evidence and what is believed of the cells: `error` (m,), the probability that each is wrong."""
     probe, tagger, own = found.probe, found.tagger, found.tagger_ratio
-    slope = probe.ratio.slope.astype(np.float32)
-    weight = (probe.model.weights.mean(axis=0) * slope).T
-    bias = (probe.model.bias.mean(axis=0) - probe.ratio.middle) * slope
-    d, tags = weight.shape[1], len(found.frequency)
-    columns, own_weight, own_bias = np.empty(0, np.int64), np.empty((0, d), np.float32), np.empty(0, np.float32)
+    weight = (probe.model.weights.mean(axis=0) * probe.ratio.slope.astype(np.float32)).T
+    bias = (probe.model.bias.mean(axis=0) - probe.ratio.middle) * probe.ratio.slope
+    columns, own_weight, own_bias = np.empty(0, np.int64), np.empty((0, weight.shape[1])), np.empty(0)
     if tagger is not None and own is not None:
-        slopes = own.slope.astype(np.float32)
-        columns, own_weight = tagger.columns, tagger.weight * slopes[:, None]
-        own_bias = (tagger.bias - own.middle) * slopes
+        columns, own_weight = tagger.columns, tagger.weight * own.slope[:, None]
+        own_bias = (tagger.bias - own.middle) * own.slope
     prior = logit(found.frequency)
     at = {name: place for place, name in enumerate(cells.names)}
     fitted = []
@@ -45,7 +42,6 @@ def learn(found: Evidence, cells: Cells, error: np.ndarray) -> SinglePicture:
         rows = features(learned, said, knows, prior[cells.column[some]])
         ridge = RIDGE * float(cells.weight[some].sum())
         fitted.append(logistic(rows, error[some], cells.weight[some].astype(np.float64), ridge))
-    assert len(bias) == tags
-    small = (one.astype(np.float32) for one in (weight, bias, columns, own_weight, own_bias, prior))
-    weight, bias, _, own_weight, own_bias, prior = small
-    return SinglePicture(weight, bias, columns, own_weight, own_bias, prior, *fitted)
+    of_tagger = own_weight.astype(np.float32), own_bias.astype(np.float32)
+    of_owner = weight.astype(np.float32), bias.astype(np.float32)
+    return SinglePicture(*of_owner, columns, *of_tagger, prior.astype(np.float32), *fitted)

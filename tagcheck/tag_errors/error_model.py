@@ -151,7 +151,7 @@ class Learned:
 class Verdict:
     """What the model says of each cell, all (m,): `belongs` is pi, `miss` and `wrong` the rates m and a,
     `error` the probability that the cell is as it should not be: missing where it is not written, incorrect where it is.
-    `forgotten` and `wrongly` (kappa) are the library's rates, `shows` (T,) the share
+    `forgotten` and `wrongly` (kappa, in units of a tag's frequency) are the library's rates, `shows` (T,) the share
     of its uses, 0 to 1, that the evidence expects.
     """
 
@@ -163,16 +163,6 @@ class Verdict:
     wrongly: float
     shows: np.ndarray
     learned: Learned | None = None
-
-    @property
-    def miss_rate(self) -> float:
-        """How often a tag that belongs is forgotten."""
-        return self.forgotten.likely
-
-    @property
-    def wrong_rate(self) -> float:
-        """How often a tag that does not belong is written, in units of its frequency."""
-        return self.wrongly
 
 
 def collect(
@@ -311,27 +301,14 @@ def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
     return values_at(answered, cells.row, cells.column)
 
 
-def fit(
-    cells: Cells,
-    frequency: np.ndarray,
-    spaces: np.ndarray | None = None,
-    answered: np.ndarray | None = None,
-    by_hand: np.ndarray | None = None,
-) -> Verdict:
+def learn(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.ndarray) -> Learned:
     """The model of this module, fitted to the cells.
 
     `frequency` (T,) is the share of pictures that have each tag, `spaces` (T,) numbers the tags'
-    namespaces: whole namespaces are often forgotten or confused more than the rest. `answered` (m,) as
-    `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What all tags
-    share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
-    How often tags are forgotten is told by those that are written `by_hand` (T,) bool, all if None: what comes with another tag comes back with it.
+    namespaces: whole namespaces are often forgotten or confused more than the rest. How often tags are forgotten is told by those that
+    are written `by_hand` (T,) bool, by all if none is: what comes with another tag comes back with it.
     """
-    spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
-    by_hand = np.ones(len(frequency), dtype=bool) if by_hand is None or not by_hand.any() else by_hand
-    return judged(_learned(cells, frequency, spaces, by_hand), cells, frequency, answered)
-
-
-def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.ndarray) -> Learned:
+    by_hand = by_hand if by_hand.any() else ~by_hand
     first, of_sample, sample, weight, belongs = _at_first(cells, frequency, by_hand)
     design, beta, m, usual = first.design, first.beta, first.forgotten, first.wrongly
     miss_rate, kappa = m.likely, usual
@@ -398,7 +375,11 @@ def _at_first(
 
 
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
-    """The verdict on cells by what was `learned`, of these or of others."""
+    """The verdict on cells by what was `learned`, of these or of others.
+
+    `answered` (m,) as `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What
+    all tags share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
+    """
     kappa, rate = learned.wrongly, learned.forgotten.likely
     own = rate, learned.often, learned.spaces, learned.of_space, learned.by_hand
     rates = learned.floor * frequency, kappa * frequency

@@ -73,9 +73,6 @@ class Pairs:
     kind: np.ndarray
     place: np.ndarray
 
-    def some(self, which: np.ndarray) -> Pairs:
-        return Pairs(self.one[which], self.other[which], self.kind[which], self.place[which])
-
 
 @dataclass(frozen=True)
 class Habits:
@@ -88,7 +85,7 @@ class Habits:
 def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.ndarray) -> tuple[Verdict, Habits]:
     """The verdict with tags that bear on each other weighed together, and what was learned on the way.
 
-    `verdict` from `error_model.fit`; `frequency` (T,).
+    `verdict` from `error_model.judged`; `frequency` (T,).
     """
     truth = np.where(cells.given, 1 - verdict.error, verdict.error)
     bears = np.zeros(len(frequency), dtype=bool)

@@ -11,7 +11,7 @@ widest: thirteen refusals of one tag change that tag and hardly any other, refus
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,24 +45,23 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Adjustment:
-    """The fitted terms in logits, by kind, (kind, issue) and (kind, tag); `counts` kind -> (right, decided)."""
+    """The fitted `terms` in logits, by the name of each and its kind, (kind, issue) or (kind, tag); `counts` kind -> (right, decided)."""
 
-    offsets: Mapping[str, float] = field(default_factory=dict)
-    slopes: Mapping[str, float] = field(default_factory=dict)
-    issues: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    tags: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    terms: Mapping[tuple[str, Any], float]
+    counts: Mapping[str, tuple[int, int]]
 
-    def __bool__(self) -> bool:
-        return bool(self.offsets)
+    @property
+    def kinds(self) -> list[str]:
+        """Those of which there are enough decisions, sorted."""
+        return sorted(key for name, key in self.terms if name == "kind")
 
     def __call__(self, kind: str, issue: str, tag: str, confidence: np.ndarray) -> np.ndarray:
         """Confidences, 0 to 1, after the owner's decisions; unchanged for a kind that has too few of them."""
-        if kind not in self.offsets:
+        if ("kind", kind) not in self.terms:
             return confidence
         before = logit(confidence, NARROWEST)
-        after = before + self.offsets[kind] + self.slopes[kind] * (before - CENTRE)
-        after += self.issues.get((kind, issue), 0.0) + self.tags.get((kind, tag), 0.0)
+        after = before + self.terms["kind", kind] + self.terms["slope", kind] * (before - CENTRE)
+        after += sum(self.terms.get(one, 0.0) for one in (("issue", (kind, issue)), ("tag", (kind, tag))))
         moved: np.ndarray = expit(after)
         return moved
 
@@ -86,7 +85,7 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
         counts[one.kind] = right + bool(one.right), of + 1
     used = [one for one in decided if counts[one.kind][1] >= FEWEST]
     if not used:
-        return Adjustment(counts=counts)
+        return Adjustment({}, counts)
     is_right = np.array([one.right for one in used], dtype=float)
     before = logit(np.array([one.confidence for one in used]), NARROWEST)
     tags = [(one.kind, one.tag) for one in used]
@@ -98,33 +97,22 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     parts.append(("issue", [(one.kind, one.issue) for one in used], ones))
     shared, moved = _terms(parts, before, is_right, weight)
     own, _ = _terms([("tag", tags, ones)], before + moved, is_right, ones)
-    return Adjustment(shared["kind"], shared["slope"], shared["issue"], own["tag"], counts)
+    return Adjustment(shared | own, counts)
 
 
 def _terms(
     parts: Sequence[Part], start: np.ndarray, right: np.ndarray, weight: np.ndarray
-) -> tuple[dict[str, dict[Any, float]], np.ndarray]:
-    """The fitted terms by part and key, and what they add to each decision's logit."""
-    names, blocks = [], []
-    for part, keys, values in parts:
-        distinct, block = _indicator(keys, values)
-        names += [(part, key) for key in distinct]
-        blocks.append(block)
-    x = sparse.hstack(blocks).tocsr()
+) -> tuple[dict[tuple[str, Any], float], np.ndarray]:
+    """The fitted terms by the name of their part and their key, and what they add to each decision's logit."""
+    names = [(part, key) for part, keys, _ in parts for key in sorted(set(keys))]
+    place = {name: column for column, name in enumerate(names)}
+    columns = np.array([place[part, key] for part, keys, _ in parts for key in keys])
+    rows, values = np.tile(np.arange(len(start)), len(parts)), np.concatenate([values for *_, values in parts])
+    x = sparse.csr_matrix((values, (rows, columns)), shape=(len(start), len(names)))
     spread = np.array([SPREAD[part] for part, _ in names])
     lowest = np.array([FLATTEST if part == "slope" else -np.inf for part, _ in names])
     terms = _fit(x, start, right, weight, spread, lowest)
-    found: dict[str, dict[Any, float]] = {part: {} for part, _, _ in parts}
-    for (part, key), value in zip(names, terms.tolist()):
-        found[part][key] = value
-    return found, x @ terms
-
-
-def _indicator(keys: Sequence[Any], values: np.ndarray) -> tuple[list[Any], sparse.csr_matrix]:
-    """(the distinct keys, a matrix (m, keys) with each row's value in the column of its key)."""
-    place = {key: column for column, key in enumerate(sorted(set(keys)))}
-    columns = np.array([place[key] for key in keys])
-    return list(place), sparse.csr_matrix((values, (np.arange(len(keys)), columns)), shape=(len(keys), len(place)))
+    return dict(zip(names, terms.tolist())), x @ terms
 
 
 def _fit(

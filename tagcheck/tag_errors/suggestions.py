@@ -270,12 +270,11 @@ class Gathered:
         """How likely each cell is wrong, and what was learned of tags that bear on each other. `answered` (m,) int8 is what the owner
         has said of each cell, as `error_model.answers` gives it.
         """
-        frequency = self.found.frequency
-        if self.learned is not None:
-            verdict = error_model.judged(self.learned, self.cells, frequency, answered)
-        else:
+        frequency, learned = self.found.frequency, self.learned
+        if learned is None:
             by_hand = ~self.related.mostly_brought(self.found.given)
-            verdict = error_model.fit(self.cells, frequency, self.spaces, answered, by_hand)
+            learned = error_model.learn(self.cells, frequency, self.spaces, by_hand)
+        verdict = error_model.judged(learned, self.cells, frequency, answered)
         verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
         return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,12 @@ def load(folder: Path | None = None) -> Rules:
     document = _read(SHIPPED)
     if folder is not None and there(folder / OWN):
         document |= _read(folder / OWN)
+    pairs = [(one, other) for one, others in document["excludes"].items() for other in others]
+    pairs += [pair for group in document["exclusive_groups"] for pair in combinations(group, 2)]
     excludes: dict[str, set[str]] = {}
-    for group in document["exclusive_groups"]:
-        for one, other in combinations(sorted({tags.clean(tag) for tag in group}), 2):
+    for pair in pairs:
+        for one, other in permutations(map(tags.clean, pair)):
             excludes.setdefault(one, set()).add(other)
-            excludes.setdefault(other, set()).add(one)
-    for one, others in document["excludes"].items():
-        for other in others:
-            excludes.setdefault(tags.clean(one), set()).add(tags.clean(other))
-            excludes.setdefault(tags.clean(other), set()).add(tags.clean(one))
     implies = {
         tags.clean(tag): frozenset(map(tags.clean, follows)) for tag, follows in document["implications"].items()
     }

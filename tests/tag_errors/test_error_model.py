@@ -32,8 +32,10 @@ def test_tags_that_come_back_with_another_do_not_hide_how_often_tags_are_forgott
     given = strong & ((column == 1) | (rng.random(n) < 0.75))  # the second is never lost
     cells = Cells(np.arange(n), column, features, given, np.ones(n, np.float32))
     frequency = np.bincount(column, given, 2) / (n / 2)
-    by_all = error_model.fit(cells, frequency).miss_rate
-    by_hand = error_model.fit(cells, frequency, by_hand=np.array([True, False])).miss_rate
+    by_all, by_hand = (
+        error_model.learn(cells, frequency, np.zeros(2, int), np.array(some)).forgotten.likely
+        for some in ([True, True], [True, False])
+    )
     assert by_all < 0.1
     assert 0.2 < by_hand < 0.3
 
@@ -49,8 +51,8 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     frequency = np.array([given.mean()])
     refused = np.where(strong & ~given, -1, 0).astype(np.int8)
     refused[np.flatnonzero(refused)[::2]] = 0  # the owner looked at every second one and said no
-    alone = error_model.fit(cells, frequency)
-    after = error_model.fit(cells, frequency, answered=refused)
+    learned = error_model.learn(cells, frequency, np.zeros(1, int), np.ones(1, bool))
+    alone, after = (error_model.judged(learned, cells, frequency, some) for some in (None, refused))
     open_ones = strong & ~given & (refused == 0)
     assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
 

@@ -16,7 +16,7 @@ def said(confidence: float, right: int, wrong: int, tag: str = "hat", kind: str 
 
 def test_without_enough_decisions_nothing_changes():
     learned = learn(said(0.9, 0, FEWEST - 1))
-    assert not learned and learned("missing", "missing_tags", "hat", 0.9) == 0.9
+    assert not learned.terms and learned("missing", "missing_tags", "hat", 0.9) == 0.9
     assert learned.counts == {"missing": (0, FEWEST - 1)}
     assert learn([])("missing", "missing_tags", "hat", 0.3) == 0.3
 
