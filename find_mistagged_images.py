@@ -231,9 +231,9 @@ def look_alikes(
     n = len(pictures.matrix)
     judged = listed.row < n
     asked = [(int(listed.row[place]), listed.names[listed.name[place]]) for place in np.flatnonzero(judged)]
-    made = nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n])
     both = np.full((len(listed), 2 * FEW), -1)
-    both[judged] = np.hstack([made.having, made.lacking])
+    near = pictures.matrix, seen.around.indices, seen.around.cosine
+    both[judged] = np.hstack(nearest(*near, asked, pictures.visible[:n]))
     entries = np.unique(listed.row.astype(np.int64) * len(ISSUES) + listed.issue)
     own = np.unique(listed.row).tolist() if len(entries) >= folded.LARGE else []
     rows, first = np.unique(both[both >= 0], return_index=True)

@@ -139,10 +139,10 @@ def main(argv: list[str] | None = None) -> int:
     in_force, learned = tuned.mixing or mixing, folded.learned(labels)
     scores = probabilities.agreement(said, labels, learned, float(in_force.swapped[0]))
     foreign = heard.foreign_names if heard else ()
-    card = describe(data, pictures, labels, group_counts, cosine, model.prior) | tuned.told()
+    card = describe(data, pictures, labels, group_counts, cosine, model.prior)
     card |= {"namespace": namespace, "scores": scores, "noise": in_force.noise(), "companions": companions}
     card |= {"noise_without_network": mixing.noise()} if tuned.mixing else {}
-    card |= {"foreign_names": list(foreign), "rests_on": rests}
+    card |= {"foreign_names": list(foreign), "rests_on": rests} | ({"finetuned": tuned.card} if tuned.card else {})
     exemplars = matrix[model.exemplars]
     made = Classifier(card, model, exemplars, mixing, labels.series, labels.classes, tuned.mixing, tuned.network)
     kept = {"folds": pictures.kept(folds, folded.models).arrays()} if rests else {}
@@ -284,10 +284,6 @@ class Tuned:
     mixing: probabilities.Mixing | None = None
     said: probabilities.Predictions | None = None
     network: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def told(self) -> dict[str, Any]:
-        """What the card says of it."""
-        return {"finetuned": self.card} if self.card else {}
 
     def sentence(self) -> str:
         """The verdict, in words."""

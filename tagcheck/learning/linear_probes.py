@@ -104,8 +104,8 @@ class FoldedMoments:
         return mean_x, mean_y, gram, cross
 
 
-class Rows(Protocol):
-    """An array (n, d), or what makes rows of one when they are asked for."""
+class Made(Protocol):
+    """What makes rows of an array (n, d) when they are asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,12 +114,8 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Some rows, (m, d) floats."""
 
-
-class Made(Rows, Protocol):
-    """Rows that are made, of which some can be handed on unmade."""
-
     def part(self, rows: slice) -> Made:
-        """Some rows alone."""
+        """Some rows alone, unmade."""
 
 
 def moments(

@@ -1,7 +1,7 @@
 """The likelihood of the owner's tags by candidates of series, and where it is highest. It needs PyTorch, and is loaded to learn alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,22 +34,12 @@ FREE: Free = {
 STEEPNESS = 0.05
 
 
-@dataclass(frozen=True)
-class _Tensors:
-    """`Told` for PyTorch."""
-
-    features: Tensor
-    present: Tensor
-    kind: Tensor
-    against: Tensor
-
-
-def tensors(told: Told) -> _Tensors:
+def tensors(told: Told) -> Told:
     """The same as tensors."""
-    return _Tensors(*map(torch.from_numpy, vars(told).values()))
+    return Told(*map(torch.from_numpy, vars(told).values()))
 
 
-def odds(found: _Tensors, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def odds(found: Told, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """`odds.odds` for PyTorch. In its own words: where the search ends depends on the last digits."""
     logits = torch.where(found.present, found.features @ at["weights"], NO_CANDIDATE)
     among = torch.softmax(logits, dim=1)

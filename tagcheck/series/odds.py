@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, logsumexp, softmax
@@ -17,12 +18,13 @@ NO_CANDIDATE, LEAST = -1e9, 1e-12
 class Told:
     """Candidates as `odds` takes them: `features` (n, K, F) float64, `present` (n, K), the `kind` (n,) of each picture, and `against`
     (n, G), which speaks for "none": 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are.
+    NumPy's arrays, or PyTorch's.
     """
 
-    features: np.ndarray
-    present: np.ndarray
-    kind: np.ndarray
-    against: np.ndarray
+    features: Any
+    present: Any
+    kind: Any
+    against: Any
 
     @classmethod
     def of(cls, found: Candidates) -> Told:

@@ -32,7 +32,7 @@ from scipy import linalg, sparse
 from tagcheck.cluster import Share, here
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.last_layer import tagger_logits
-from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, ScoreSums, logit
+from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, Made, ScoreSums, logit
 from tagcheck.similar import pairs
 from tagcheck.similar.nearest import nearest
 from tagcheck.tag_columns import values_at
@@ -275,7 +275,7 @@ class Scored(Generic[Model]):
     """What a regression on `inputs` (n, d) says, out of fold: its `model`, and how its values read as ratios."""
 
     model: Model
-    inputs: linear_probes.Rows
+    inputs: np.ndarray | Made
     ratio: Ratio
 
     def values(self, rows: np.ndarray) -> np.ndarray:
@@ -504,7 +504,7 @@ def gather(
     n = len(matrix)
     given = given.astype(np.float32, copy=False).tocsr()
     with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
-    waves = Waves.over(matrix, min(WAVES, max(n // 2, 16)))
+    waves = Waves.over(matrix)
     kernel, _ = _best_probes(linear_probes.moments(waves, given, folds, share=share), folds, waves, with_tag)
     progress(0.4)
     sums = linear_probes.moments(matrix, given, folds, share=share)
@@ -525,7 +525,7 @@ def _heard(further: FurtherTagger, given: sparse.csr_matrix, folds: np.ndarray) 
     seen = np.flatnonzero(further.there)
     matrix, given, some = further.matrix[seen], given[seen], folds[seen]
     with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
-    waves = Waves.over(matrix, min(WAVES, max(len(seen) // 2, 16)))
+    waves = Waves.over(matrix)
     learned = []
     for rows, every in ((matrix, further.matrix), (waves, replace(waves, matrix=further.matrix))):
         made, _ = _best_probes(linear_probes.moments(rows, given, some), some, rows, with_tag)
@@ -570,11 +570,12 @@ class Waves:
     phase: np.ndarray
 
     @classmethod
-    def over(cls, matrix: np.ndarray, count: int = WAVES, directions: int = WAVED, seed: int = 0) -> Waves:
-        """`count` waves over the first `directions` of the embeddings."""
+    def over(cls, matrix: np.ndarray, count: int | None = None) -> Waves:
+        """`count` waves over the first `WAVED` directions of the embeddings; without it up to `WAVES`, by their number."""
         n, d = matrix.shape
-        rng = np.random.default_rng(seed)
-        mean, vectors = main_directions(matrix, min(directions, d))
+        count = min(WAVES, max(n // 2, 16)) if count is None else count
+        rng = np.random.default_rng(0)
+        mean, vectors = main_directions(matrix, min(WAVED, d))
         vectors = np.ascontiguousarray(vectors[:, ::-1])
         one, other = ((matrix[rows] - mean) @ vectors for rows in rng.integers(0, n, (2, 2000)))
         width = max(float(np.median(np.linalg.norm(one - other, axis=1))), 1e-12)
@@ -602,7 +603,7 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 
 def _best_probes(
-    sums: linear_probes.FoldedMoments, folds: np.ndarray, inputs: linear_probes.Rows, with_tag: np.ndarray
+    sums: linear_probes.FoldedMoments, folds: np.ndarray, inputs: np.ndarray | Made, with_tag: np.ndarray
 ) -> tuple[Scored[FoldedLinear], float]:
     """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tagcheck.columns import values
 from tagcheck.tag_errors.suggestions import Examined, Places
 from tagcheck.tag_errors.telling import weighed
 
@@ -30,7 +31,7 @@ def explain(seen: Examined, row: int, tag: str) -> list[str]:
     lines = [
         f"'{tag}' is {'written' if written else 'not written'} there. The evidence for it (+) and against it (-), in logits:"
     ]
-    for name, value in weighed(cells, place).items():
+    for name, value in values(weighed(cells, np.array([place])), 1)[0].items():
         of, _, kind = name.rpartition("/")
         words = WORDS.get(kind, f"how frequent it is ({seen.frequency[column]:.2%} of the pictures)")
         lines.append(f"  {value:+5.1f}  {name:11} {words}{f', as {of} sees it' if of else ''}")

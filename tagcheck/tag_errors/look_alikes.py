@@ -18,22 +18,15 @@ BLOCK = 4_000_000  # cosines that are held at once
 MOST_HOLDERS = 4_000  # pictures of a tag that are looked through
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Rows of pictures for k suggestions, the nearest first, -1 where there are no more: (k, FEW) that have the tag, and that lack it."""
-
-    having: np.ndarray
-    lacking: np.ndarray
-
-
 def nearest(
     matrix: np.ndarray,
     indices: np.ndarray,
     cosine: np.ndarray,
     asked: Sequence[tuple[int, str]],
     tag_sets: Sequence[frozenset[str]],
-) -> Examples:
-    """The examples for each asked (row, tag).
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each of k asked (row, tag) the rows of pictures that have the tag and of those that lack it, (k, FEW) each, the nearest first, -1
+    where there are no more.
 
     `matrix` (n, d) embeddings; `indices`, `cosine` (n, k) the nearest pictures of each row, as
     `evidence.surroundings` finds them: both sorts are taken from those. Where none of them has the tag, the pictures
@@ -41,7 +34,7 @@ def nearest(
 
     >>> x = np.array([[1, 0], [1, 0.1], [0, 1], [-1, -1]])
     >>> nearest(x, np.array([[1], [0], [1], [2]]), np.ones((4, 1)), [(0, "a")], [frozenset(), frozenset(), frozenset("a"), frozenset()])
-    Examples(having=array([[ 2, -1, -1, -1]]), lacking=array([[ 1, -1, -1, -1]]))
+    (array([[ 2, -1, -1, -1]]), array([[ 1, -1, -1, -1]]))
     """
     names = sorted({tag for _, tag in asked})
     held, column = tag_columns(tag_sets, names), {tag: place for place, tag in enumerate(names)}
@@ -58,7 +51,7 @@ def nearest(
         start, end = holders.indptr[columns[some[0]] :][:2]
         for place, far in zip(some.tolist(), closest(space, rows[some], holders.indices[start:end])):
             with_it[place, : len(far)] = [row for row, _ in far]
-    return Examples(with_it, without)
+    return with_it, without
 
 
 def _first(near: np.ndarray, which: np.ndarray) -> np.ndarray:

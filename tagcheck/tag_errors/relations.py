@@ -18,8 +18,7 @@ from tagcheck.tag_errors.tag_rules import learn_exclusions, together
 FOLLOWS = 0.85  # the share of a tag's pictures that have the other one, from which it may follow
 FEW_VALUES = 3.0  # tags of a namespace on a picture that has any, and
 SELDOM_MEET = 0.75  # how often two meet in units of chance: up to here they are weighed together
-EXCLUDE = 0.5  # a learned exclusion counts from this confidence on
-ONE_STROKE = 0.5  # and that two tags are written by one stroke
+ONE_STROKE = 0.5  # that two tags are written by one stroke counts from this probability on
 BY_STROKE = 0.003  # how often the tag that follows is not there, although one stroke writes both
 # By hand it is forgotten: the start and the weight (in uses), and the bounds. Likewise the share of pairs of one stroke.
 BY_HAND, HAND_WEIGHT, HAND_BOUNDS = 0.05, 100.0, (0.02, 0.2)
@@ -76,9 +75,7 @@ def learn_relations(
     found = _implications(given)
     child, parent, stroke, exception = _with_declared(found, names, parents or {})
     apart = [
-        (pair.one, pair.other)
-        for pair in learn_exclusions(given)
-        if pair.confidence >= EXCLUDE and not (space[pair.one] == space[pair.other] >= 0)
+        (pair.one, pair.other) for pair in learn_exclusions(given) if not (space[pair.one] == space[pair.other] >= 0)
     ]
     alone = np.array([name in single for name in spaces], dtype=bool)
     pairs = np.array(apart, dtype=np.int64).reshape(-1, 2)

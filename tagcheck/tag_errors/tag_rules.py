@@ -26,6 +26,10 @@ OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
 TAGS_AT_ONCE = 1024  # tags whose meetings with all others are held: those of 10,000 with each other take a GB
 MOST_PAIRS = 500_000  # pairs of tags that are looked at, those used most
+BY_CHANCE, LOWEST = (
+    3.0,
+    0.5,
+)  # meetings by chance from which on a pair is looked at, and the confidence from which it counts
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
 TAGS = list_of(text(1_000), 10_000)
 SHAPE = record(
@@ -102,8 +106,8 @@ class Exclusion:
     meetings: float
 
 
-def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float = 0.5) -> list[Exclusion]:
-    """Pairs of tags that would meet `least` times or more by chance and hardly do, the surest first.
+def learn_exclusions(right: sparse.csr_matrix) -> list[Exclusion]:
+    """Pairs of tags that would meet `BY_CHANCE` times or more by chance and hardly do, the surest first, down to `LOWEST`.
 
     `right` (n, T) holds, for each written tag, the probability that it is right: a meeting counts
     only as far as both are, or the very errors that are looked for would hide the rule. Meetings
@@ -113,7 +117,7 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     """
     n, _count = right.shape
     sums = np.asarray(right.sum(axis=0)).ravel()
-    one, other = _often_expected(sums, least * n)
+    one, other = _often_expected(sums, BY_CHANCE * n)
     if not len(one):
         return []
     meetings, mean = meetings_of(right, one, other), sums[one] * sums[other] / n
@@ -125,7 +129,7 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
         each = share @ likelihood
         share = share * (likelihood @ (1 / each)) / len(each)
     sure = share[: len(NEVER)] @ likelihood[: len(NEVER)] / (share @ likelihood)
-    kept = np.flatnonzero(sure >= lowest)
+    kept = np.flatnonzero(sure >= LOWEST)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
 

@@ -83,7 +83,7 @@ def _numbers_and_sentences(
         np.round(one[places].astype(np.float64), 3) for one in (seen.verdict.belongs, seen.verdict.miss)
     )
     numbers: dict[str, Any] = {"keys": {"expected": expected, **dict(zip(SIDES, sides)), "uses": uses}, "some": {}}
-    numbers["keys"] |= {"forgotten_here": forgotten, "weighed": _weighed(seen.cells, places)}
+    numbers["keys"] |= {"forgotten_here": forgotten, "weighed": weighed(seen.cells, places)}
     own = np.round(_own_chance(seen.tagger, seen.matrix, rows, of), 3)
     known = ~np.isnan(own)
     put(numbers, "tagger", own[known], known)
@@ -151,16 +151,10 @@ def _sentence(parts: Sequence[str]) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def weighed(cells: Cells, place: int) -> dict[str, float]:
-    """What each kind of evidence says about a cell, where it says anything: natural log-likelihood ratios, above 0 for the tag belonging to
-    the picture, and as "prior" the tag's log-odds before any evidence.
+def weighed(cells: Cells, places: np.ndarray) -> dict[str, Any]:
+    """What each kind of evidence says about the cells at `places` (k,), where it says anything, as a column: natural log-likelihood ratios,
+    above 0 for the tag belonging to the picture, and as "prior" the tag's log-odds before any evidence.
     """
-    made: dict[str, float] = values(_weighed(cells, np.array([place])), 1)[0]
-    return made
-
-
-def _weighed(cells: Cells, places: np.ndarray) -> dict[str, Any]:
-    """The same of the cells at `places` (k,), as a column."""
     names, own, also = _told_by(cells.names)
     features = cells.features[places].astype(np.float64)
     said = (features[:, own] != 0) | (features[:, also] != 0) | (np.array(own) == also)

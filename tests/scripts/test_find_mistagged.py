@@ -248,7 +248,7 @@ def test_the_examples_are_those_of_a_slow_search():
     indices, cosine = order[:, 10::-1], np.take_along_axis(alike, order[:, 10::-1], axis=1)  # not the nearest first
     asked = [(row, tag) for row in range(80) for tag in ("common", "rare")]
     made = look_alikes.nearest(matrix, indices, cosine, asked, tag_sets)
-    shown = ([[row for row in rows if row >= 0] for rows in one.tolist()] for one in (made.having, made.lacking))
+    shown = ([[row for row in rows if row >= 0] for rows in one.tolist()] for one in made)
     for (row, tag), shown_having, shown_lacking in zip(asked, *shown, strict=True):
         near = order[row, :11]
         having = [other for other in near if tag in tag_sets[other]]

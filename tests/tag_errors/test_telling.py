@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from tagcheck.columns import values
 from tagcheck.findings import INCORRECT
 from tagcheck.learning import Tagger
 from tagcheck.tag_errors import suggestions, telling
@@ -82,7 +83,7 @@ def test_each_sentence_is_that_of_its_numbers(weighed):
             and before.items() - {(suggestions.SAID, before.get(suggestions.SAID))} <= one.evidence.items()
         )
         cell = suggestions.Places(seen)[one.row, seen.tags.index(one.tag)]
-        assert one.evidence["weighed"] == telling.weighed(seen.cells, cell)
+        assert one.evidence["weighed"] == values(telling.weighed(seen.cells, np.array([cell])), 1)[0]
         assert one.evidence["expected"] == round(float(seen.verdict.belongs[cell]), 3)
         assert ("tagger" in one.evidence) == (seen.tags.index(one.tag) % 2 == 0)
         assert ("taggers" in one.evidence) == bool(seen.further)
