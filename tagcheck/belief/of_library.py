@@ -279,7 +279,7 @@ def examine(
         notes = list(pictures.notes)
         try:
             asked = _asked(folder, data, pictures, held.tags, decided, noes)
-            return _again(asked, held, names, share)
+            return _again(asked, held, names, memory, share)
         except renewal.TooMuch as error:
             held = str(error)
         pictures.notes[:] = notes
@@ -328,12 +328,12 @@ def _in_full(asked: Asked, declared: Rules, memory: int, share: Share, numbers: 
 
 
 def _again(
-    asked: Asked, held: kept_evidence.Kept, names: tuple[np.ndarray, np.ndarray], share: Share
+    asked: Asked, held: kept_evidence.Kept, names: tuple[np.ndarray, np.ndarray], memory: int, share: Share
 ) -> tuple[Examined, Work]:
     """The library examined by what is kept of it. Raises `renewal.TooMuch`."""
     known, (before, fresh) = held.known(asked.matrix, asked.further), held.then(*names, asked.further)
     now = renewal.Now(before, fresh, names[1], asked.matrix, asked.given, asked.copies, asked.told, asked.further)
-    gathered, rows = renewal.renewed(known, now, share)
+    gathered, rows = renewal.renewed(known, now, memory, share)
     seen = suggestions.concluded(gathered, asked, known.single, known.exclusions)
     return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
 

@@ -21,7 +21,7 @@ from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import error_model, evidence
 from tagcheck.tag_errors.error_model import PART, Cells, Learned
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told, blocks
-from tagcheck.tag_errors.suggestions import Examined, Gathered
+from tagcheck.tag_errors.suggestions import MEMORY, Examined, Gathered
 from tagcheck.tag_errors.tag_rules import Exclusion
 
 MOST = 0.05  # share of the pictures, and of the uses of tags, that may have changed
@@ -73,8 +73,8 @@ class Now:
     further: Sequence[FurtherTagger] = ()
 
 
-def renewed(known: Known, now: Now, share: Share = here) -> tuple[Gathered, np.ndarray]:
-    """(the evidence brought up to date, the rows that were weighed anew). Raises `TooMuch`."""
+def renewed(known: Known, now: Now, memory: int = MEMORY, share: Share = here) -> tuple[Gathered, np.ndarray]:
+    """(the evidence brought up to date, the rows that were weighed anew); `memory` and `share` as for `suggestions.gather`. Raises `TooMuch`."""
     then, found = known.gathered, known.gathered.found
     new, gone = int(now.fresh.sum()), found.given.shape[0] - int((now.before >= 0).sum())
     if new + gone > MOST * len(now.before):
@@ -88,7 +88,7 @@ def renewed(known: Known, now: Now, share: Share = here) -> tuple[Gathered, np.n
         raise TooMuch(f"{len(rows):,} of {len(now.before):,} pictures are new or have changed")
     folds = _folds(then.folds, around.labels, now)
     moved = found.over(now.given, around, folds, now.told, now.further)
-    cells = _cells(then.cells, moved, rows, now_of, share)
+    cells = _cells(then.cells, moved, rows, now_of, memory, share)
     return replace(then, found=moved, cells=cells, folds=folds, learned=known.learned), rows
 
 
@@ -167,7 +167,9 @@ def _folds(then: np.ndarray, labels: np.ndarray, now: Now) -> np.ndarray:
     return folds
 
 
-def _cells(then: Cells, found: evidence.Evidence, rows: np.ndarray, now_of: np.ndarray, share: Share) -> Cells:
+def _cells(
+    then: Cells, found: evidence.Evidence, rows: np.ndarray, now_of: np.ndarray, memory: int, share: Share
+) -> Cells:
     """The cells of then where nothing has changed, with what classifiers say now, and the cells of `rows` made anew."""
     place = now_of[then.row]
     same = np.ones(found.given.shape[0], dtype=bool)
@@ -175,8 +177,8 @@ def _cells(then: Cells, found: evidence.Evidence, rows: np.ndarray, now_of: np.n
     kept = np.flatnonzero((place >= 0) & same[place])
     parts = [replace(then.some(kept), row=place[kept].astype(np.int32))]
     if len(rows):
-        made = error_model.collect(found, np.random.default_rng(0), background=0, share=share, rows=rows, cut=then.cut)
-        parts.append(made)
+        rng = np.random.default_rng(0)
+        parts.append(error_model.collect(found, rng, memory, background=0, share=share, rows=rows, cut=then.cut))
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in parts]) for name in error_model.CELL_ARRAYS
     }

@@ -299,10 +299,10 @@ def gather(
     labels, count = around.labels, len(np.unique(around.labels))
     if count == 1:  # all are copies of each other: no fold is without them
         labels, count = np.arange(len(labels)), FOLDS
-    if numbers is None:
+    if numbers is None or min(count, len(np.unique(numbers))) < FOLDS:
         folds = linear_probes.grouped_folds(labels, min(FOLDS, count), SEED)
     else:
-        folds = linear_probes.numbered_folds(labels, numbers, min(FOLDS, count))
+        folds = linear_probes.numbered_folds(labels, numbers, FOLDS)
     related = learn_relations(asked.given, asked.names, asked.parents, declared.namespaces)
     of, others = (asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told), asked.further
     found = evidence.gather(*of, lambda done: progress(0.2 + 0.5 * done), others, share)

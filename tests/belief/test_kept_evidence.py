@@ -16,7 +16,7 @@ from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store
 from tagcheck.review import Ask, Key, Review, report_import
-from tagcheck.tag_errors import renewal
+from tagcheck.tag_errors import error_model, renewal
 from tagcheck.tag_errors.evidence import FurtherTagger
 
 MANY = 200
@@ -47,15 +47,18 @@ def tagged(folder: DataFolder, n: int, bare: Collection[int] = (), deleted: Coll
     data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
 
 
-def weighed(folder: DataFolder, anew: bool = False, invisible: Collection[str] = ()) -> of_library.Weighed:
-    return of_library.weigh(folder, dataset.load(folder, None), invisible, anew=anew)
+def weighed(folder: DataFolder, invisible: Collection[str] = (), **more: Any) -> of_library.Weighed:
+    return of_library.weigh(folder, dataset.load(folder, None), invisible, **more)
 
 
-def test_only_what_has_changed_is_weighed_again(large):
+def test_only_what_has_changed_is_weighed_again(large, monkeypatch):
     first = weighed(large).work
     assert (first.anew, first.why) == (MANY, "no run is kept")
     tagged(large, MANY + 2)
-    again = weighed(large)
+    collect, held = error_model.collect, list[int]()
+    monkeypatch.setattr(error_model, "collect", lambda *about, **more: held.append(about[2]) or collect(*about, **more))
+    again = weighed(large, memory=2**29)
+    assert held == [2**29], "no more than was given"
     assert 2 <= again.work.anew <= 4 and again.work.since  # and who looks like a copy
     assert f"{again.work.anew} of {MANY + 2} pictures were weighed anew" in " ".join(again.pictures.notes)
     assert weighed(large, anew=True).work.why == "it was asked for"

@@ -64,8 +64,10 @@ def test_a_library_of_copies_of_one_picture_is_examined():
     given = np.arange(80).reshape(40, 2) % 3 > 0
     one, other = np.triu_indices(40, 1)
     copies = Pairs(one, other, np.full(len(one), 0.99, np.float32))
-    seen = suggestions.examine(Asked(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"], copies=copies))
-    assert ((seen.verdict.error >= 0) & (seen.verdict.error <= 1)).all()
+    asked = Asked(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"], copies=copies)
+    for numbers, some in ((None, asked), (np.zeros(40, np.uint64), replace(asked, copies=None))):
+        seen = suggestions.examine(some, numbers=numbers)
+        assert ((seen.verdict.error >= 0) & (seen.verdict.error <= 1)).all()
 
 
 def test_what_two_declared_rules_say_of_a_tag_is_suggested_once_and_weighed_once():
