@@ -6,11 +6,11 @@ It stands between `advanced_joytag_processing.py`, which writes it, and every st
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from tagcheck import data_folder, memory, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
@@ -21,7 +21,6 @@ from tagcheck.refusals import Spellings
 HASH = re.compile(r"[0-9a-f]{64}")
 TAG_LISTS = ("existing_all_tags", "deleted_tags", "implied_tags")
 REPEATED = ("pages", "existing_series_tags")  # what many records say alike
-_NOTHING: Mapping[str, str] = {}
 LISTS_BY_TAG = map_of(list_of(string), string)
 RELATIONS = record(
     optional={"siblings": map_of(string, string), "parents": LISTS_BY_TAG, "other_siblings": LISTS_BY_TAG}
@@ -30,55 +29,33 @@ JUDGED = record({"hashes": list_of(string), "judgement": string}, {"others": lis
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # that a calendar has, from 1970
 
 
-class _Tags:
-    """Tags that are held as a tuple, a tenth of the memory of a set: each time they are read a set is made."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = f"_{name}"
-
-    def __get__(self, one: Any, owner: type | None = None) -> frozenset[str]:
-        return frozenset() if one is None else frozenset(getattr(one, self.name))
-
-
-@dataclass(frozen=True, init=False)
-class Record:
-    """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md.
+class Record(NamedTuple):
+    """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md. They are held
+    as tuples, each tag once, a tenth of the memory of sets: each time they are asked for a set is made.
 
     `raw` is what else the file says of it, `refused` what the deletions cover, each tag with the spelling that was deleted
     (`Spellings.refused`).
     """
 
     hash: str
-    tags: _Tags = _Tags()
-    deleted_tags: _Tags = _Tags()
-    implied_tags: _Tags = _Tags()
+    written: Collection[str] = ()
+    deleted: Collection[str] = ()
+    implied: Collection[str] = ()
     status: str = "ok"
-    raw: dict[str, Any] = field(default_factory=dict, repr=False)
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    def __init__(
-        self,
-        hash: str,
-        tags: Iterable[str] = (),
-        deleted_tags: Iterable[str] = (),
-        implied_tags: Iterable[str] = (),
-        status: str = "ok",
-        raw: dict[str, Any] | None = None,
-        refused: Mapping[str, str] = _NOTHING,
-    ) -> None:
-        put = object.__setattr__  # in half the time of what a dataclass makes
-        put(self, "hash", hash)
-        put(self, "_tags", tuple(tags))
-        put(self, "_deleted_tags", tuple(deleted_tags))
-        put(self, "_implied_tags", tuple(implied_tags))
-        put(self, "status", status)
-        put(self, "raw", {} if raw is None else raw)
-        put(self, "refused", refused)
+    raw: Mapping[str, Any] = {}
+    refused: Mapping[str, str] = {}
 
     @property
-    def written(self) -> tuple[str, ...]:
-        """The `tags`, each once, without a set being made of them."""
-        return tuple(self._tags)  # type: ignore[attr-defined]  # `_Tags` keeps it
+    def tags(self) -> frozenset[str]:
+        return frozenset(self.written)
+
+    @property
+    def deleted_tags(self) -> frozenset[str]:
+        return frozenset(self.deleted)
+
+    @property
+    def implied_tags(self) -> frozenset[str]:
+        return frozenset(self.implied)
 
 
 @dataclass(frozen=True)
@@ -205,7 +182,7 @@ def _read(path: Path, most: int | None) -> tuple[Dataset, Unusable]:
         siblings, parents, spellings = _relations(path, found)
         for hash, one in records.items():
             if deleted := one.deleted_tags:
-                records[hash] = replace(one, refused=spellings.refused(deleted, one.tags))
+                records[hash] = one._replace(refused=spellings.refused(deleted, one.tags))
     if unusable and not records:
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
     judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))
@@ -242,7 +219,7 @@ def _spread(records: list[Record], most: int) -> list[Record]:
     # Loaded here: it needs NumPy, which a program that only answers a question need not load.
     from tagcheck.spread import Placed, spread_order
 
-    def placed(row: dict[str, Any]) -> Placed:
+    def placed(row: Mapping[str, Any]) -> Placed:
         pages = tuple(" / ".join(page) if isinstance(page, list) else page for page in row.get("pages") or ())
         series, time = tuple(row.get("existing_series_tags") or ()), float(row.get("time_imported") or 0.0)
         return Placed(row["hash"], pages, series, time)
@@ -365,7 +342,7 @@ BESIDE: dict[str, Callable[[Any], bool]] = {
 
 def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
     """A row that `rows` gave as a record."""
-    shown, deleted, implied = (row.get(key) or () for key in TAG_LISTS)
-    refused = spellings.refused(frozenset(deleted), frozenset(shown)) if deleted else _NOTHING
+    shown, deleted, implied = (tuple(row.get(key) or ()) for key in TAG_LISTS)
+    refused = spellings.refused(deleted, frozenset(shown)) if deleted else {}
     beside = {key: value for key, value in row.items() if key not in TAG_LISTS}
     return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", beside, refused)

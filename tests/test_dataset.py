@@ -33,7 +33,7 @@ def test_only_hash_and_tags_are_required(folder):
     path = put(folder, {"hash": A, "existing_all_tags": []})
     found = dataset.load(folder)
     assert found.path == path and found.model is None
-    assert found.records == [dataset.Record(A, frozenset(), raw={"hash": A})]
+    assert found.records == [dataset.Record(A, raw={"hash": A})]
     assert found.records[0].status == "ok" and found.usable() == found.records
 
 
