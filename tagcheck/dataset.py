@@ -210,7 +210,7 @@ def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tup
             continue
         for key in _beside(row, alike):
             del row[key]
-            unusable.note_value(f"{key!r} of record {place} of 'results'")
+            unusable.note(f"{key!r} of record {place} of 'results'", "value")
         yield place, row
 
 

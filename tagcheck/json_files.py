@@ -9,8 +9,8 @@ function of a value that raises `Wrong`, saying what is wrong and where in the v
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -176,42 +176,31 @@ _strict = json.JSONDecoder(
 )
 
 
-@dataclass
 class Unusable:
     """Records, and values in records, that had to be left out: how many, and the first of them in words."""
 
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-    values: int = 0
-    first_values: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.first: dict[str, list[str]] = {}
 
-    def note(self, what: object) -> None:
-        """One record more."""
-        self.count += 1
-        if self.count <= NAMED:
-            self.first.append(str(what))
-
-    def note_value(self, which: str) -> None:
-        """One value more, of a record that is used without it."""
-        self.values += 1
-        if self.values <= NAMED:
-            self.first_values.append(which)
+    def note(self, what: object, kind: str = "record") -> None:
+        """One record more, or a "value" of a record that is used without it."""
+        self.counts[kind] += 1
+        if self.counts[kind] <= NAMED:
+            self.first.setdefault(kind, []).append(str(what))
 
     def __bool__(self) -> bool:
-        return self.count + self.values > 0
+        return bool(self.counts)
 
     def __str__(self) -> str:
         """In one line; empty where all could be used."""
-        records = _left_out("record", self.count, self.first)
-        return "; ".join(filter(None, [records, _left_out("value", self.values, self.first_values)]))
+        return "; ".join(map(self._left_out, sorted(self.counts)))
 
-
-def _left_out(what: str, count: int, first: list[str]) -> str:
-    if not count:
-        return ""
-    more = f" and {count - NAMED} more" if count > NAMED else ""
-    some = f"1 {what} cannot be used and is" if count == 1 else f"{count:,} {what}s cannot be used and are"
-    return f"{some} left out: {'; '.join(first)}{more}"
+    def _left_out(self, kind: str) -> str:
+        count = self.counts[kind]
+        more = f" and {count - NAMED} more" if count > NAMED else ""
+        some = f"1 {kind} cannot be used and is" if count == 1 else f"{count:,} {kind}s cannot be used and are"
+        return f"{some} left out: {'; '.join(self.first[kind])}{more}"
 
 
 # --- shapes ------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_a_damaged_line_is_named_and_costs_what_stood_there(large, broken):
         data_folder.load(large, MISTAGGED)
     unusable = Unusable()
     found = data_folder.load(large, MISTAGGED, unusable)["errors"]
-    assert unusable.count == 1 and found[256:] == ERRORS[256:] and "tags" not in found[0]
+    assert unusable.counts == {"record": 1} and found[256:] == ERRORS[256:] and "tags" not in found[0]
     assert found[0]["hash"] == HASHES[0]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tagcheck.library.folder import sidecar_json, sidecar_text, sidecar_xmp
 from tagcheck.library.folder.sidecar_json import NoTags
-from tagcheck.library.folder.sidecar_text import AnySidecar, NotASidecar, Reading
+from tagcheck.library.folder.sidecar_text import AnySidecar, Reading
 
 TEXT = (".txt", ".caption")
 ENDINGS = (*TEXT, ".json", ".xmp")  # in the order in which a new tag goes to the first that is there
@@ -52,6 +52,3 @@ def decode(form: str, data: bytes, readings: Readings, empty: bool = False) -> A
 
 def largest(form: str) -> int:
     return sidecar_json.LARGEST if form in (".json", RECORD) else sidecar_text.LARGEST
-
-
-__all__ = ["ENDINGS", "FAMILY", "RECORD", "TEXT", "NoTags", "NotASidecar", "Readings", "Target", "decode", "largest"]

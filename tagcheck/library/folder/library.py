@@ -22,12 +22,13 @@ from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
 from tagcheck.library import protocol
 from tagcheck.library.folder import forms, sidecar_text, tables, tag_names
-from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
+from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, Target
 from tagcheck.library.folder.index import SETTLED, Index, Progress, look
 from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.known_hashes import FolderStore, relative
 from tagcheck.library.folder.scan import MIME, Place, extension, shown, unchanged
 from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
+from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, NotASidecar
 from tagcheck.library.folder.survey import Survey, notes, survey
 from tagcheck.library.folder.tables import Table

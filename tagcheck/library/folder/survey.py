@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tagcheck.library.folder import forms, sidecar_json
-from tagcheck.library.folder.forms import FAMILY, TEXT, NoTags, Readings, Target
+from tagcheck.library.folder.forms import FAMILY, TEXT, Readings, Target
 from tagcheck.library.folder.readings import Votes
 from tagcheck.library.folder.scan import Folder
+from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import NotASidecar, Reading, text_of
 from tagcheck.library.folder.tag_names import Spellings
 
