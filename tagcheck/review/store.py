@@ -361,7 +361,7 @@ class Review:
         query = f"SELECT hash, tag, action, other FROM decisions WHERE {WAITS} ORDER BY hash, tag, action"
         return [Key(*row) for row in self.db.execute(query)]
 
-    def note_outcomes(self, outcomes: Iterable[tuple[Collection[str], str, str, int | None]]) -> int:
+    def note_outcomes(self, outcomes: Iterable[tuple[Collection[str], str, str, int]]) -> int:
         """Note and count what became of accepted suggestions: (hash, tag and action, outcome as in `Decision`, reason, batch)."""
         noted, outcomes = 0, list(outcomes)
         with self.writing() as db, counts.kept(db, len(outcomes)):
@@ -378,9 +378,11 @@ class Review:
     @contextmanager
     def held(self, keys: Sequence[Key]) -> Iterator[None]:
         """While these accepted changes are written nobody decides on them anew. Raises `ToolError` where somebody just has."""
-        try:
-            if self.note_outcomes((key, WAITING, "", None) for key in keys) < len(keys):
+        with self.writing() as db:
+            hold = f"UPDATE decisions SET outcome = '{WAITING}', version = version + 1 WHERE {ITS} AND {WAITS}"
+            if db.executemany(hold, keys).rowcount < len(keys):
                 raise ToolError("something else was decided since you looked: nothing was written, look again")
+        try:
             yield
         finally:
             self.let_go()
@@ -388,7 +390,7 @@ class Review:
     def let_go(self) -> None:
         """Let what is held (by a process that was killed, too), and is in no batch of the ledger, be decided on again."""
         with self.writing() as db:
-            free = "UPDATE decisions SET outcome = NULL, reason = NULL, version = version + 1 WHERE state = ?"
+            free = "UPDATE decisions SET outcome = NULL, version = version + 1 WHERE state = ?"
             db.execute(f"{free} AND outcome = ? AND batch IS NULL", (ACCEPTED, WAITING))
 
     def waiting(self) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_tags_are_refreshed_and_what_the_owner_settled_stays(root, folder):
     now = dataset.load(folder, refresh_tags(folder, FolderLibrary(root), "series"))
     assert {tag for one in now.records for tag in one.tags} == {"hat", "coat"}
     assert (now.judged, now.siblings, now.model) == (before.judged, before.siblings, "m") and len(now.judged) == 1
+
+
+def test_a_sidecar_is_one_where_the_system_does_not_tell_unicode_forms_apart(root, monkeypatch):
+    """As on macOS: whoever asks for the picture's own form of the name finds the sidecar, too."""
+    there = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: there(unicodedata.normalize("NFC", str(path))))
+    picture(root / "e\u0301.png")
+    (root / "\u00e9.txt").write_bytes(b"hat")
+    library = FolderLibrary(root)
+    (place,) = next(iter(library._index().places.values()))
+    assert [os.path.basename(one.path) for one in library._targets(place)] == ["\u00e9.txt"]
 
 
 def test_a_folder_that_is_called_like_a_sidecar_is_none(root):

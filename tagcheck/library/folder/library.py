@@ -26,7 +26,7 @@ from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, Target
 from tagcheck.library.folder.index import SETTLED, Index, Progress, look
 from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.known_hashes import FolderStore, relative
-from tagcheck.library.folder.scan import MIME, Place, extension, shown, unchanged
+from tagcheck.library.folder.scan import MIME, Place, extension, same_name, shown, unchanged
 from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
 from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, NotASidecar
@@ -264,11 +264,11 @@ class FolderLibrary(Library):
     def _targets(self, place: Place) -> list[Target]:
         """Where the picture's tags stand: what the look through the folder found, and what was made since."""
         found, picture = list(place.sidecars), place.home or place.path
-        known = {target.path.casefold() for target in found}
+        known = {same_name(target.path) for target in found}
         names = (picture,) if place.stem == "other" else (picture, os.path.splitext(picture)[0])
         own = {name: name == picture or place.stem == "own" for name in names}
         made = [Target(name + ending, ending, own[name]) for name in names for ending in ENDINGS]
-        new = (one for one in made if one.path.casefold() not in known)
+        new = (one for one in made if same_name(one.path) not in known)
         found += [one for one in new if os.path.lexists(one.path) and not os.path.isdir(one.path)]
 
         def order(target: Target) -> tuple[int, bool]:  # files before records of tables, a picture's whole name first

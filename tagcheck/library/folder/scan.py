@@ -116,7 +116,7 @@ def _look(
     return below, rules
 
 
-def _same_name(name: str) -> str:
+def same_name(name: str) -> str:
     """What two names have in common that mean one file to people, and to the systems that do not tell case apart."""
     return unicodedata.normalize("NFC", name).casefold()
 
@@ -193,8 +193,8 @@ class _Owners:
         for name in names:
             stem = os.path.splitext(name)[0]
             self.stems.setdefault(stem, []).append(name)
-            self.like.setdefault(_same_name(name), []).append(name)
-            self.stems_like.setdefault(_same_name(stem), []).append(name)
+            self.like.setdefault(same_name(name), []).append(name)
+            self.stems_like.setdefault(same_name(stem), []).append(name)
 
     def of(self, name: str) -> tuple[list[str], bool]:
         """The pictures that a sidecar called `name` and an ending belongs to, and whether it has a picture's whole name."""
@@ -202,7 +202,7 @@ class _Owners:
             return [name], True
         if name in self.stems:
             return self.stems[name], False
-        like = _same_name(name)
+        like = same_name(name)
         if like in self.like:
             return self.like[like], len(self.like[like]) == 1
         return self.stems_like.get(like, []), False
@@ -210,9 +210,9 @@ class _Owners:
     def stem(self, name: str) -> str:
         """Whose the sidecar without the picture's ending is, see `Place`."""
         stem = os.path.splitext(name)[0]
-        if _same_name(stem) in self.like:
+        if same_name(stem) in self.like:
             return "other"
-        return "shared" if len(self.stems_like[_same_name(stem)]) > 1 else "own"
+        return "shared" if len(self.stems_like[same_name(stem)]) > 1 else "own"
 
 
 def hash_of(inside: Inside, place: Place) -> tuple[str, str | None]:
