@@ -331,6 +331,17 @@ def test_the_grid_keeps_its_place_brings_the_next_page_and_is_one_tab_stop(tab, 
     assert tab.locator("#picked").inner_text().startswith(f"{COUNT - 6} of {COUNT - 5}")
 
 
+def test_a_wish_about_thousands_of_tiles_arrives(tab, site):
+    """Browsers send no more than 64 KiB of what may outlive its page."""
+    tab.goto(site.address("/error-review/findings?view=grid&tag=solo"))
+    more = "for (let n = 0; n < 3000; n += 1) many.append(Object.assign(document.createElement('input'), {name: 'finding', value: String(n).padStart(16, '0')}))"
+    tab.evaluate(f"() => {{ {more} }}")
+    tab.locator(".tile input").first.check()
+    tab.keyboard.press("x")
+    tab.wait_for_selector("#said >> text=Ignored: add solo", timeout=5000)
+    assert site.queue("ignored") == 1
+
+
 def test_a_sample_makes_a_promise_before_the_others_are_accepted(tab, site):
     tab.goto(site.address("/error-review/findings?tag=solo"))
     tab.get_by_role("button", name=f"Try 20 of {COUNT - 3}").click()

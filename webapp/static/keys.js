@@ -35,20 +35,23 @@ const outbox = {
   sending: Promise.resolve(),
   pending: 0,   // that were not answered yet
   away: false,  // the server does not answer
+  lasts: true,  // what was sent last may outlive its page: browsers allow that of 64 KiB
 
   send(target, data, answered, failed = () => {}, how = ask) {
+    const body = new URLSearchParams(data);
+    const keepalive = outbox.lasts = body.toString().length < 60000;
     outbox.wait(1);
-    outbox.sending = outbox.sending.then(() => how(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
+    outbox.sending = outbox.sending.then(() => how(target, { method: "POST", body, keepalive })).then(answered).catch((error) => {
       say(error.message);
       failed();
     }).finally(() => outbox.wait(-1));
     return outbox.sending;
   },
 
-  // Who leaves is asked first where more than the decision under way, which arrives, would be lost.
+  // Who leaves is asked first where more than the decision under way, which arrives where it lasts, would be lost.
   wait(more) {
     outbox.pending += more;
-    window.onbeforeunload = outbox.pending > 1 || outbox.away ? (event) => event.preventDefault() : null;
+    window.onbeforeunload = outbox.pending > (outbox.lasts ? 1 : 0) || outbox.away ? (event) => event.preventDefault() : null;
   },
 
   leave: (address) => outbox.sending.then(() => location.assign(address)),
