@@ -16,6 +16,7 @@ from tagcheck.dataset import HASH
 from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Overview
+from tagcheck.review.report_import import LEFT_OUT
 from tagcheck.review.store import APPLIED, IGNORED
 from webapp import cards, charts, keys, state, words
 from webapp.answers import go, table, view_as_file
@@ -335,8 +336,10 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
     rows = []
     for one in detectors.DETECTORS:
         source, ran = made.sources.get(one.report.name), last.get(one.script, {})
-        summary = (source or {}).get("header", {}).get("summary")
+        header = (source or {}).get("header", {})
+        summary = header.get("summary")
         summary, problem, notes = summary if isinstance(summary, dict) else {}, None, []
+        notes += [header[LEFT_OUT]] if LEFT_OUT in header else []
         if source is None:
             problem = f"has not run: run_error_detection.py, or {one.script}"
         elif source["error"]:

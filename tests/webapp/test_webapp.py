@@ -168,6 +168,14 @@ def test_a_detector_that_failed_or_whose_report_is_damaged_is_named_beside_no_fi
     assert "its report cannot be read" in text and "2 detectors did not report" in text
 
 
+def test_records_that_were_left_out_are_told(folder):
+    for kind, key in ((MISTAGGED, "errors"), (DATASET, "results")):
+        document = {"kind": kind.name, "version": 1, key: [{"hash": "no hash"}]}
+        write_json(folder.root / kind.folder / f"{kind.prefix}_20261120T080000Z.json", document)
+    text = page_on(folder).test_client().get("/error-review").text
+    assert text.count("1 record cannot be used and is left out") == 2
+
+
 def test_another_programs_report_is_shown_whatever_its_times_and_counts_look_like(folder):
     for when, created in (("20261120T080000Z", "2026-11-20T08:00:00"), ("20261121T080000Z", "yesterday")):
         report = {"kind": MISTAGGED.name, "created": created, "summary": {"errors_found": "1"}, "errors": []}
