@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -111,6 +112,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if file in LONGEST:
                 places[item] = LONGEST.index(file)
     items.sort(key=lambda item: places.get(item, len(LONGEST)))
+    gc.freeze()  # what is loaded by now stays: no search for garbage looks at it again
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,9 @@ SHARED = "TAGCHECK_WARM_PYTHON"
 LOADED = (
     "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin",
+    "sample.measure_network",
     "scipy.sparse.csgraph",
+    "scipy.stats",
     "tagcheck.belief",
     "tagcheck.duplicates",
     "tagcheck.embedding.tagger",
