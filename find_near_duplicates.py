@@ -90,7 +90,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_number(parser, "--threshold", threshold, low=LOWEST)
     script.add_option(parser, "--engine", engine, "auto", choices=(*pair_search.ENGINES, RAY))
     script.add_workers(parser)
-    parser.add_argument("--calibrate", nargs="?", const="", metavar="FILE", type=script.path, help=calibrate)
+    parser.add_argument("--calibrate", nargs="?", const=False, metavar="FILE", type=script.path, help=calibrate)
     return parser.parse_args(argv)
 
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold = args.threshold or (measured.threshold if measured else THRESHOLD)
     table: list[dict[str, float]] = []
     if args.calibrate is not None:
-        threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
+        threshold, table = calibrate(found, known_pairs(args.calibrate or None, records, decided), bool(args.calibrate))
     if args.engine == RAY:
         alike, anew = compare_on_cluster(args, folder, found, threshold), len(records)
     else:
@@ -171,7 +171,7 @@ def judged_pairs(data: Dataset) -> dict[tuple[str, str, str], str]:
 
 
 def known_pairs(
-    given: str, records: list[Record], decided: dict[tuple[str, str, str], str]
+    given: str | None, records: list[Record], decided: dict[tuple[str, str, str], str]
 ) -> dict[tuple[int, int], bool]:
     """Pairs of rows that are known to be copies (True) or no copies (False), from a file or from the owner's decisions."""
     row = {record.hash: place for place, record in enumerate(records)}
