@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tagcheck import packed
-from tagcheck.errors import BadFile, ToolError
+from tagcheck.errors import BadFile, ToolError, UsageError
 from tagcheck.files import sync_folder, there, write_atomically
 
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps other writers waiting for a part of that
@@ -447,6 +447,8 @@ def _explained(path: Path | None) -> Iterator[None]:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explained(error, path) from error
+    except OverflowError:
+        raise UsageError("a number is larger than any that is kept here") from None
     except OSError as error:
         cannot = f"{path} cannot be used ({error.strerror or error})"
         raise ToolError(f"{cannot}: is the folder write-protected, or the disk full?") from error

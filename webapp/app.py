@@ -33,7 +33,7 @@ from werkzeug.wrappers import Response
 import config
 from tagcheck import detectors, files, script
 from tagcheck.data_folder import DataFolder
-from tagcheck.errors import LibraryError, ToolError
+from tagcheck.errors import LibraryError, ToolError, UsageError
 from tagcheck.library import choose
 from tagcheck.review import Review, start
 from tagcheck.script import run
@@ -194,7 +194,8 @@ def _tool_error(error: ToolError) -> Answer:
     """The library or a file stood in the way: the page says so in the error's own words."""
     if request.method == "POST" and not to_script():
         return go("views.overview", f"Nothing was done: {error}")
-    return _message(503 if isinstance(error, LibraryError) else 500, str(error))
+    codes = ((LibraryError, 503), (UsageError, 400), (ToolError, 500))
+    return _message(next(code for kind, code in codes if isinstance(error, kind)), str(error))
 
 
 def _message(code: int, text: str) -> tuple[str | dict[str, Any], int]:

@@ -244,6 +244,14 @@ def test_a_filter_that_cannot_be_meant_is_refused_in_words(page, query):
     assert "Traceback" not in page.get(f"/error-review/findings?{query}", 400)
 
 
+def test_a_number_beyond_all_is_refused_in_words(page):
+    Ledger(page.folder.review).open_batch("folder", None, "", [])
+    large = "9" * 25
+    assert "larger than any" in page.get(f"/error-review/applied/{large}.csv", 400)
+    for address, form in (("applied/retry", {"batch": large}), ("sample/accept", {"sample": large})):
+        assert "Nothing was done: a number is larger" in page.post(f"/error-review/{address}", **form)
+
+
 def test_the_card_shows_the_reason_what_would_change_and_the_near_picture(page):
     text = page.get("/error-review/card")
     assert "Its neighbours have it." in text and "Of 100 like this about 95 should be right" in text
