@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable  # which starts them
 PARENT = "TAGCHECK_PARENT"
 WATCH_SECONDS = 1.0
 NICENESS = 5

@@ -14,6 +14,7 @@ import pytest
 import tried
 import warm
 
+from tagcheck import children
 from tagcheck.data_folder import DataFolder
 
 TESTS = Path(__file__).resolve().parent
@@ -87,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The workers of a run have one process that forks scripts together, and are forks of it."""
     if config.getoption("numprocesses", None) and (shared := warm.share()) != sys.executable:
         config.option.tx = [f"popen//python={shared}"] * len(config.option.tx)
+    children.PYTHON = os.environ.get(warm.SHARED, sys.executable)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -4,7 +4,7 @@
 for a fork, which has the caller's arguments, environment, folder and streams and ends with the script's exit code; anything
 else it hands to the real interpreter. What starts `sys.executable` in a fork comes here too. Loading PyTorch takes two
 seconds, and the tests start some three hundred scripts. All workers of a run share one such process (`share`), and are forks
-of it themselves.
+of it themselves. Decoding processes, of which they start some two hundred, are forks of one that has loaded no more than those.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = "TAGCHECK_WARM_PYTHON"
+DECODER = "tagcheck.pictures.decoder_processes"  # has little address space: it is a fork of a process without PyTorch
 LOADED = (
     "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin",
@@ -55,11 +57,12 @@ LAUNCHER = """#!{python} -SE
 import array, json, os, signal, socket, sys
 rest = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
 script, program = rest[0] if rest else "", rest[:1] == ["-c"]
+decoder = rest[:2] == ["-m", {decoder!r}]
 own = {{name for name in os.environ if name.startswith("PYTHON")}} - {given}
-if own or not (program or os.path.abspath(script).startswith({project!r} + os.sep) and script.endswith(".py")):
+if own or not (program or decoder or os.path.abspath(script).startswith({project!r} + os.sep) and script.endswith(".py")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as caller:
-    caller.connect({address!r})
+    caller.connect({decoders!r} if decoder else {address!r})
     asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()]).encode() + b"\\n"
     caller.sendmsg([asked[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     caller.sendall(asked[1:])
@@ -84,7 +87,8 @@ def python() -> str:
         return os.environ[SHARED]
     place = Path(tempfile.mkdtemp(prefix="warm-"))
     launcher = place / "python"
-    text = LAUNCHER.format(python=sys.executable, given=GIVEN, project=str(PROJECT), address=str(place / "socket"))
+    addresses = {"address": str(place / "socket"), "decoders": str(place / "decoders")}
+    text = LAUNCHER.format(python=sys.executable, given=GIVEN, project=str(PROJECT), decoder=DECODER, **addresses)
     launcher.write_text(text, encoding="utf-8")
     launcher.chmod(0o700)
     told, tell = os.pipe()
@@ -116,25 +120,35 @@ def wait_for_no_disk() -> None:
 
 
 def keep(place: Path, tell: int) -> None:
-    """Listen, and fork for each caller."""
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(place / "socket"))
-        server.listen(64)
+    """Listen, and fork for each caller: decoders before anything else is loaded, scripts after it."""
+    with socket.socket(socket.AF_UNIX) as scripts, socket.socket(socket.AF_UNIX) as decoders:
+        for server, name in ((scripts, "socket"), (decoders, "decoders")):
+            server.bind(str(place / name))
+            server.listen(64)
         os.close(tell)
         sys.path[0] = str(PROJECT)
+        importlib.import_module(DECODER)
+        if not os.fork():
+            scripts.close()
+            _answer(decoders, place)
+        decoders.close()
         for name in LOADED:
             importlib.import_module(name)
         wait_for_no_disk()
         assert "config" not in sys.modules  # which reads the environment
-        gc.freeze()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        threading.Thread(target=_end_with_stdin, args=(place,), daemon=True).start()
-        while True:
-            caller, _ = server.accept()
-            if not os.fork():
-                server.close()
-                _serve(caller, str(place / "python"))
-            caller.close()
+        _answer(scripts, place)
+
+
+def _answer(server: socket.socket, place: Path) -> NoReturn:
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    threading.Thread(target=_end_with_stdin, args=(place,), daemon=True).start()
+    while True:
+        caller, _ = server.accept()
+        if not os.fork():
+            server.close()
+            _serve(caller, str(place / "python"))
+        caller.close()
 
 
 def _end_with_stdin(place: Path) -> None:
@@ -173,14 +187,16 @@ def _end_with_caller(caller: socket.socket, pid: int) -> None:
 
 def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int], launcher: str) -> None:
     """Be the script: its arguments, environment, folder and streams. Ends this process with its exit code."""
-    from tagcheck import forked
+    from tagcheck import children, forked
 
     os.chdir(folder)
     if argv[0] == "-u":  # a worker of pytest, whose tests start the real interpreter where they name it
         del argv[0]
     else:
-        sys.executable = launcher
+        sys.executable = children.PYTHON = launcher
     program = argv.pop(1) if argv[0] == "-c" else None
+    if argv[0] == "-m":
+        program = f"import sys; from {argv.pop(1)} import main; main(sys.argv[1:])"
     forked.become(argv, env, streams)
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from tagcheck import children
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures import resampling
@@ -158,7 +159,7 @@ class Decoder:
         self.close()
         wanted = {"recipe": asdict(self.recipe), "limits": asdict(self.limits)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tagcheck.pictures.decoder_processes", json.dumps(wanted)],
+            [children.PYTHON, "-m", "tagcheck.pictures.decoder_processes", json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(**KEPT),
@@ -169,7 +170,7 @@ class Decoder:
         except EOFError:
             self.close()
             raise ToolError(
-                f"no decoding process can be started: {sys.executable} -m tagcheck.pictures.decoder_processes ends at once"
+                f"no decoding process can be started: {children.PYTHON} -m tagcheck.pictures.decoder_processes ends at once"
             ) from None
         for pipe in _pipes(self._process):
             _widen(pipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -12,10 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagcheck import children
 from tagcheck.errors import FileUnavailable, LibraryUnreachable, ToolError
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, prepared
 from tagcheck.pictures.preparation import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
 from tagcheck.pictures.thumbnails import thumbnail
+
+
+@pytest.fixture(autouse=True)
+def the_real_interpreter(monkeypatch):
+    """Not a fork of one (`warm`)."""
+    monkeypatch.setattr(children, "PYTHON", sys.executable)
 
 
 def png(colour: int, side: int = 20) -> bytes:
@@ -130,7 +138,7 @@ def test_seconds_are_counted_where_they_are_spent():
 
 
 def test_a_decoder_that_cannot_start_is_an_error_not_a_bad_picture(decoder, monkeypatch):
-    monkeypatch.setattr("tagcheck.pictures.decoder_processes.sys.executable", "/bin/false")
+    monkeypatch.setattr("tagcheck.children.PYTHON", "/bin/false")
     with pytest.raises(ToolError, match="no decoding process can be started"):
         decoder.prepare(png(1))
 
