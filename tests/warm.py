@@ -14,7 +14,7 @@ import atexit
 import functools
 import gc
 import importlib
-import json
+import marshal
 import os
 import runpy
 import shutil
@@ -54,25 +54,26 @@ LOADED = (
 # What a fork can be given afterwards (the last is Ray's); any other variable of Python's own is for the real interpreter.
 GIVEN = {"PYTHONPATH", "PYTHONUTF8", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONBREAKPOINT"}
 LAUNCHER = """#!{python} -SE
-import array, json, os, signal, socket, sys
+import _signal, _socket, marshal, os, sys  # json, signal and socket would double what starting takes
 rest = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
 script, program = rest[0] if rest else "", rest[:1] == ["-c"]
 decoder = rest[:2] == ["-m", {decoder!r}]
 own = {{name for name in os.environ if name.startswith("PYTHON")}} - {given}
 if own or not (program or decoder or os.path.abspath(script).startswith({project!r} + os.sep) and script.endswith(".py")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-with socket.socket(socket.AF_UNIX) as caller:
-    caller.connect({decoders!r} if decoder else {address!r})
-    asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()]).encode() + b"\\n"
-    caller.sendmsg([asked[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
-    caller.sendall(asked[1:])
-    answer = caller.makefile()
-    pid = int(answer.readline())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: os.kill(pid, number))
-    code = int(answer.readline() or -9)
+caller = _socket.socket(_socket.AF_UNIX)
+caller.connect({decoders!r} if decoder else {address!r})
+asked = marshal.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()])
+streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+caller.sendmsg([len(asked).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+caller.sendall(asked)
+answer = open(caller.fileno())
+pid = int(answer.readline())
+for number in (_signal.SIGINT, _signal.SIGTERM):
+    _signal.signal(number, lambda number, frame: os.kill(pid, number))
+code = int(answer.readline() or -9)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    _signal.signal(-code, _signal.SIG_DFL) if -code != _signal.SIGKILL else None
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
@@ -160,10 +161,10 @@ def _end_with_stdin(place: Path) -> None:
 def _serve(caller: socket.socket, launcher: str) -> None:
     """Run the script in a process of its own and tell the caller how it ended. Ends this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    first, more, *_ = caller.recvmsg(1, socket.CMSG_SPACE(3 * 4))
+    size, more, *_ = caller.recvmsg(4, socket.CMSG_SPACE(3 * 4))
     streams = array.array("i", more[0][2])
     with caller.makefile("rb") as asked:
-        argv, env, folder, group = json.loads(first + asked.readline())
+        argv, env, folder, group = marshal.loads(asked.read(int.from_bytes(size, "big")))
     if not (pid := os.fork()):
         caller.close()
         with suppress(OSError):
