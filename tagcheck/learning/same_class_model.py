@@ -58,12 +58,14 @@ class Plda:
         return np.asarray((z * z) @ (1.0 / (1.0 + self.between)) / max(1, z.shape[1]))
 
 
-def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts: np.ndarray) -> Plda:
+def fit_plda(
+    mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts: np.ndarray, rounding: float = 0.0
+) -> Plda:
     """The model of n vectors in C classes from their sums.
 
     `mean` (d,) of all vectors; `gram` (d, d) their centred Gram matrix; `class_sums` (C, d) sums of
     centred vectors by class; `counts` (C,) vectors in each class (shares are allowed where a vector
-    belongs to several). Raises ValueError with fewer than two classes.
+    belongs to several). A variance that `gram` gives is right to `rounding`. Raises ValueError with fewer than two classes.
     """
     counts = np.asarray(counts, dtype=np.float64)
     known = counts > 0
@@ -72,7 +74,7 @@ def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts:
     means = class_sums[known] / counts[known, None]
     freedom = max(1.0, counts.sum() - known.sum())
     within = (gram - (means.T * counts[known]) @ means) / freedom
-    within = _shrunk(within, freedom, floor=np.trace(gram) / len(gram) / counts.sum())
+    within = _shrunk(within, freedom, np.trace(gram) / len(gram) / counts.sum(), rounding)
     # Any square root of the inverse will do, since the rotation follows: the triangular one is the cheapest.
     root = linalg.cholesky(within, lower=True, check_finite=False)
     whitening = linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans="T", check_finite=False)
@@ -103,10 +105,10 @@ def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts:
     )
 
 
-def _shrunk(covariance: np.ndarray, samples: float, floor: float = 0.0) -> np.ndarray:
+def _shrunk(covariance: np.ndarray, samples: float, floor: float = 0.0, least: float = 0.0) -> np.ndarray:
     """A covariance (d, d) of `samples` vectors drawn toward a multiple of the identity by the OAS rule.
 
-    The multiple is at least `floor`, so that what has no spread at all still can be inverted.
+    The multiple is at least `floor`, and what is added at least `least`, so that what has no spread at all still can be inverted.
     """
     size = len(covariance)
     trace, square = np.trace(covariance), (covariance * covariance).sum()
@@ -115,5 +117,5 @@ def _shrunk(covariance: np.ndarray, samples: float, floor: float = 0.0) -> np.nd
     rate = 1.0 if under <= 0 else float(np.clip(over / under, 0.0, 1.0))
     level = max(trace / size, floor, np.finfo(np.float32).tiny)
     out = (1.0 - rate) * covariance
-    out[np.diag_indices(size)] += max(rate, 1e-4) * level
+    out[np.diag_indices(size)] += max(max(rate, 1e-4) * level, least)
     return out

@@ -12,6 +12,8 @@ from tagcheck.series.labels import Labels
 from tagcheck.series.scoring import LEAST_TUNED, TUNED, Candidates, Model, Progress, pick_exemplars, score
 from tagcheck.series.tagger_says import BLOCK, TRUST_START, Prior, Tagger, companion_ratios
 
+ROUNDING = 3e-5  # of squares, by sums in float32
+
 
 @dataclass(frozen=True)
 class Folded:
@@ -111,6 +113,7 @@ def _fit(sums: linear_probes.FoldedMoments, without: int | None) -> Plda:
     left = np.arange(len(sums.count)) != (-1 if without is None else without)
     count, counts = sums.count[left].sum(), sums.sum_y[left].sum(axis=0)
     mean = sums.sum_x[left].sum(axis=0) / count
-    gram = sums.gram[left].sum(axis=0) - count * np.outer(mean, mean)
+    whole = sums.gram[left].sum(axis=0)
+    gram, rounding = whole - count * np.outer(mean, mean), ROUNDING * float(np.trace(whole)) / count / len(whole)
     class_sums = (sums.cross[left].sum(axis=0) - np.outer(mean, counts)).T
-    return fit_plda(mean + sums.centre, gram, class_sums, np.where(counts > 1e-9, counts, 0.0))
+    return fit_plda(mean + sums.centre, gram, class_sums, np.where(counts > 1e-9, counts, 0.0), rounding)

@@ -499,6 +499,17 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     )
 
 
+def test_pictures_that_differ_by_less_than_numbers_are_rounded_by_are_learned_from():
+    rng = np.random.default_rng(0)
+    one = 3 * rng.normal(size=16)
+    matrix = (one + 1e-4 * rng.normal(size=(250, 16))).astype(np.float16).astype(np.float32)
+    matrix[-2:] = -one
+    tag_sets = [frozenset({f"series:{row // 2}"}) for row in range(248)] + [frozenset()] * 2
+    labels = label_images(tag_sets, np.arange(250))
+    folded, _ = out_of_fold.out_of_fold(matrix, labels, np.arange(250) % 5)
+    assert np.isfinite(folded.candidates.features).all()
+
+
 def test_one_series_alone_is_refused():
     drawn = draw(series=1, pictures=20, unknown=0, forgotten=0, swapped=0, duplicates=0)
     labels = label_images(drawn.tag_sets(), np.arange(20))
