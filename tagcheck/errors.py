@@ -37,12 +37,13 @@ class BadFile(ToolError):
 
 
 def short(error: BaseException, most: int = 160) -> str:
-    """What a library's error says, in one line of `most` characters; its kind where it says nothing.
+    """What a library's error says, in one line of `most` characters; its kind where it says nothing. Of the system's, the words.
 
-    >>> short(ValueError("no   such\\nthing")), short(ValueError())
-    ('no such thing', 'ValueError')
+    >>> short(ValueError("no   such\\nthing")), short(ValueError()), short(OSError(5, "Input/output error", "a.mp4"))
+    ('no such thing', 'ValueError', 'Input/output error')
     """
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    said = getattr(error, "strerror", None) or error
+    return " ".join(str(said).split())[:most] or type(error).__name__
 
 
 @contextmanager
