@@ -141,15 +141,30 @@ def keep(place: Path, tell: int) -> None:
 
 
 def _answer(server: socket.socket, place: Path) -> NoReturn:
+    atexit._clear()  # what was loaded has nothing to do at a script's end, and takes as long as a fork for it
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     threading.Thread(target=_end_with_stdin, args=(place,), daemon=True).start()
+    callers: set[socket.socket] = set()
     while True:
         caller, _ = server.accept()
-        if not os.fork():
-            server.close()
-            _serve(caller, str(place / "python"))
-        caller.close()
+        try:
+            size, more, *_ = caller.recvmsg(4, socket.CMSG_SPACE(3 * 4))
+            streams = array.array("i", more[0][2])
+            with caller.makefile("rb") as asked:
+                argv, env, folder, group = marshal.loads(asked.read(int.from_bytes(size, "big")))
+        except (EOFError, IndexError, OSError, ValueError):  # it was killed
+            caller.close()
+            continue
+        if not (pid := os.fork()):
+            for other in (server, caller, *callers):
+                other.close()
+            with suppress(OSError):
+                os.setpgid(0, group)  # of another session: no Ctrl-C at a terminal there
+            _become(argv, env, folder, list(streams), str(place / "python"))
+        for stream in streams:
+            os.close(stream)
+        callers.add(caller)
+        threading.Thread(target=_tell_end, args=(caller, pid, callers), daemon=True).start()
 
 
 def _end_with_stdin(place: Path) -> None:
@@ -158,32 +173,26 @@ def _end_with_stdin(place: Path) -> None:
     os._exit(0)
 
 
-def _serve(caller: socket.socket, launcher: str) -> None:
-    """Run the script in a process of its own and tell the caller how it ended. Ends this process."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    size, more, *_ = caller.recvmsg(4, socket.CMSG_SPACE(3 * 4))
-    streams = array.array("i", more[0][2])
-    with caller.makefile("rb") as asked:
-        argv, env, folder, group = marshal.loads(asked.read(int.from_bytes(size, "big")))
-    if not (pid := os.fork()):
-        caller.close()
-        with suppress(OSError):
-            os.setpgid(0, group)  # of another session: no Ctrl-C at a terminal there
-        _become(argv, env, folder, list(streams), launcher)
-    for stream in streams:
-        os.close(stream)
-    caller.sendall(b"%d\n" % pid)
-    threading.Thread(target=_end_with_caller, args=(caller, pid), daemon=True).start()
+def _tell_end(caller: socket.socket, pid: int, callers: set[socket.socket]) -> None:
+    """Tell the caller which process its script is, and how it ended; end it where the caller does."""
+    ended = threading.Event()
+    threading.Thread(target=_end_with_caller, args=(caller, pid, ended), daemon=True).start()
+    with suppress(OSError):
+        caller.sendall(b"%d\n" % pid)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    ended.set()
     with suppress(OSError):
         caller.sendall(b"%d\n" % code)
-    os._exit(0)
+    callers.discard(caller)
 
 
-def _end_with_caller(caller: socket.socket, pid: int) -> None:
+def _end_with_caller(caller: socket.socket, pid: int, ended: threading.Event) -> None:
     with suppress(OSError):
-        if not caller.recv(1):
+        caller.recv(1)
+    with suppress(ProcessLookupError):
+        if not ended.is_set():
             os.kill(pid, signal.SIGKILL)
+    caller.close()
 
 
 def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int], launcher: str) -> None:
