@@ -93,7 +93,7 @@ def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys, mo
     page = create_app(Settings(folder, lambda: None)).test_client()
     view = "view=grid&type=bad_sources&batch=site+bad.example"
     both = page.get(f"/error-review/findings?{view}&batch=site+worse.example").get_data(as_text=True)
-    assert "Accept all 40" in both and both.count("<option selected>site ") == 2
+    assert "Accept all 40" in both and both.count(" selected>site ") == 2
     grid = page.get(f"/error-review/findings?{view}").get_data(as_text=True)
     token = re.search(r'name="csrf" value="(\w+)"', grid)[1]
     assert "Accept all 20" in grid and "from site bad.example" in grid

@@ -496,10 +496,10 @@ def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
     )
     whole = files.write_atomically
 
-    def dies(path: Path, write_it) -> None:
+    def dies(path: Path, *more) -> None:
         if crash_at in path.name:
             raise OSError(28, "No space left on device", str(path))
-        whole(path, write_it)
+        whole(path, *more)
 
     for module in (files, classifier_files):
         monkeypatch.setattr(module, "write_atomically", dies)
