@@ -24,7 +24,6 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,7 +167,7 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
             f"run {classifier_files.MADE_BY} again"
         )
     left = {record.hash: record for record in data.usable()}
-    trained = datetime.strptime(card["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    trained = data_folder.moment(card["created"])
     age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
     series, judged, seen = {row["series"] for row in card["series"]}, list[Judged](), list[str]()
     of_namespace = tags.InNamespaces(namespace)

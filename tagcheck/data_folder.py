@@ -147,6 +147,15 @@ def isoformat(when: datetime) -> str:
     return f"{when.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
+def moment(text: str) -> datetime:
+    """The time that `isoformat` wrote. Raises ValueError where it is none.
+
+    >>> moment("2026-11-23T17:05:00Z")
+    datetime.datetime(2026, 11, 23, 17, 5, tzinfo=datetime.timezone.utc)
+    """
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
 def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetime | None = None) -> Path:
     """Write `document` as the newest file of its kind and return its path.
 

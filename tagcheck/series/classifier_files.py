@@ -51,9 +51,21 @@ _PREDICTION = record(
     {"hash": text(), "probabilities": record(), "predicted": list_of(text())}
     | {"unknown": number(), "forgotten_share": number()}
 )
+
+
+def _time(value: Any) -> None:
+    """A time as `data_folder.isoformat` writes it."""
+    try:
+        data_folder.moment(value)
+    except (TypeError, ValueError):
+        raise Wrong(f"{value!r} is no time like 2026-11-23T17:05:00Z") from None
+
+
 CARD_SHAPE = record(
-    dict.fromkeys(("namespace", "created", "fingerprint"), text())
-    | {
+    {
+        "namespace": text(),
+        "created": _time,
+        "fingerprint": text(),
         "dataset": anything,
         "embedding": record({"model": either(null, text()), "dimensions": whole(1)}),
         "classes": list_of(list_of(text())),

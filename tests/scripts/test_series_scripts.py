@@ -468,6 +468,13 @@ def test_a_prediction_that_is_none_is_named(own_copy: DataFolder, text: str):
         classifier_files.said(own_copy, classifier_files.load_card(own_copy, "series"))
 
 
+def test_a_classifier_made_at_no_time_is_named(own_copy: DataFolder):
+    path = classifier_files.card_path(own_copy, "series")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"created": "2026-13-01T00:00:00Z"}))
+    with pytest.raises(BadFile, match="created.* is no time like"):
+        classifier_files.load_card(own_copy, "series")
+
+
 def test_a_classifier_comes_back_as_it_was_saved(own_copy: DataFolder):
     before = classifier_files.load(own_copy, "series")
     card, rows = classifier_files.load_out_of_fold(own_copy, "series")
