@@ -333,8 +333,10 @@ def _again(
     """The library examined by what is kept of it. Raises `renewal.TooMuch`."""
     known, (before, fresh) = held.known(asked.matrix, asked.further), held.then(*names, asked.further)
     now = renewal.Now(before, fresh, names[1], asked.matrix, asked.given, asked.copies, asked.told, asked.further)
+    single, exclusions = known.single, known.exclusions
     gathered, rows = renewal.renewed(known, now, memory, share)
-    seen = suggestions.concluded(gathered, asked, known.single, known.exclusions)
+    del known  # its cells take as much as those of now
+    seen = suggestions.concluded(gathered, asked, single, exclusions)
     return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
 
 

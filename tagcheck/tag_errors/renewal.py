@@ -175,16 +175,28 @@ def _cells(
     same = np.ones(found.given.shape[0], dtype=bool)
     same[rows] = False
     kept = np.flatnonzero((place >= 0) & same[place])
-    parts = [replace(then.some(kept), row=place[kept].astype(np.int32))]
+    made = then.some(kept[:0])
     if len(rows):
         rng = np.random.default_rng(0)
-        parts.append(error_model.collect(found, rng, memory, background=0, share=share, rows=rows, cut=then.cut))
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(one, name) for one in parts]) for name in error_model.CELL_ARRAYS
-    }
-    arrays["features"] = arrays["features"].astype(np.float32, copy=False)
-    said = evidence.classifiers_say(found.told, parts[0].row, parts[0].column, logit(found.frequency))
+        made = error_model.collect(found, rng, memory, background=0, share=share, rows=rows, cut=then.cut)
+    row = np.concatenate([place[kept].astype(np.int32), made.row])
+    order = np.argsort(row, kind="stable")
+    arrays: dict[str, Any] = {"row": row[order]}
+    for name in error_model.CELL_ARRAYS[1:]:
+        arrays[name] = _joined(getattr(then, name), kept, getattr(made, name), order)
+    old = order < len(kept)
+    said = evidence.classifiers_say(found.told, arrays["row"][old], arrays["column"][old], logit(found.frequency))
     for name, values in zip(("classifier", "classifier_knows"), said):
-        arrays["features"][: len(kept), then.names.index(name)] = values
-    joined = replace(then, **arrays)
-    return joined.some(np.argsort(joined.row, kind="stable"))
+        arrays["features"][old, then.names.index(name)] = values
+    return replace(then, **arrays)
+
+
+def _joined(then: np.ndarray, kept: np.ndarray, made: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """`then[kept]` and behind it `made`, put in `order`, in the precision of `then`; nothing beside it is held but a part of it."""
+    joined = np.empty((len(order), *then.shape[1:]), then.dtype)
+    for start in range(0, len(order), PART):
+        of = order[start : start + PART]
+        old, part = of < len(kept), joined[start : start + PART]
+        part[old] = then[kept[of[old]]]
+        part[~old] = made[of[~old] - len(kept)]
+    return joined
