@@ -375,12 +375,10 @@ def trend(made: Overview) -> dict[str, Any] | None:
             series.append((one.title, values))
     times = [min(row["created"] for row in run.values()) for run in together]
     if fixed := state.shared().ledger.batches():
-        series.append(
-            (
-                "Fixed so far",
-                [sum(one.counts.get(APPLIED, 0) for one in fixed if one.created <= time) for time in times],
-            )
-        )
+        by_then: list[int | None] = [
+            sum(one.counts.get(APPLIED, 0) for one in fixed if one.created <= time) for time in times
+        ]
+        series.append(("Fixed so far", by_then))
     labels = [time[:16].replace("T", " ") for time in times]
     return {"chart": charts.trend(labels, series, "Found and fixed, over the runs"), "labels": labels, "series": series}
 

@@ -26,10 +26,8 @@ OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
 TAGS_AT_ONCE = 1024  # tags whose meetings with all others are held: those of 10,000 with each other take a GB
 MOST_PAIRS = 500_000  # pairs of tags that are looked at, those used most
-BY_CHANCE, LOWEST = (
-    3.0,
-    0.5,
-)  # meetings by chance from which on a pair is looked at, and the confidence from which it counts
+BY_CHANCE = 3.0  # meetings by chance from which on a pair is looked at,
+LOWEST = 0.5  # and the confidence from which it counts
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
 TAGS = list_of(text(1_000), 10_000)
 SHAPE = record(
