@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from itertools import count
 from typing import overload
 
@@ -16,7 +16,7 @@ class TagSets(Sequence[frozenset[str]]):
     """The tags of n pictures, held as places among the `names` of all: a set is made each time it is asked for, since a million are 2 GB.
 
     >>> some = TagSets.of([{"solo"}, {"solo", "sword"}])
-    >>> some[0], some.uses()["solo"], some.rows_with(["sword"]).tolist(), some.columns(["sword"]).toarray().tolist()
+    >>> some[0], some.uses()["solo"], some.rows_with({"sword"}).tolist(), some.columns(["sword"]).toarray().tolist()
     (frozenset({'solo'}), 2, [1], [[0.0], [1.0]])
     """
 
@@ -76,7 +76,7 @@ class TagSets(Sequence[frozenset[str]]):
         counts = np.bincount(self.places, minlength=len(self.names))
         return Counter({self.names[tag]: int(counts[tag]) for tag in np.flatnonzero(counts).tolist()})
 
-    def rows_with(self, some: Collection[str]) -> np.ndarray:
+    def rows_with(self, some: Set[str]) -> np.ndarray:
         """The pictures that have one of some tags."""
         which = np.array([tag in some for tag in self.names], dtype=bool)[self.places]
         return np.flatnonzero(np.diff(self._reached(which)))

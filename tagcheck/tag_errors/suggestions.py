@@ -567,8 +567,7 @@ def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion
     incorrect = float(seen.verdict.error[added].mean()) if added.sum() >= 20 else 0.5
     out = []
     rare, twins = TagSets.of(tag_sets).without(at), seen.around.twins
-    has = np.zeros(len(rare), dtype=np.float32)
-    has[rare.rows_with(rare.names)] = 1
+    has = (rare.counts > 0).astype(np.float32)
     for row in np.flatnonzero((np.diff(twins.indptr) > 0) & ((has > 0) | (twins @ has > 0))).tolist():
         mine, others = rare[row], [rare[other] for other in twins.indices[twins.indptr[row] : twins.indptr[row + 1]]]
         for tag in sorted(frozenset().union(*others, mine)):

@@ -97,3 +97,24 @@ def test_some_suggestions_are_told_by_their_own_cells_alone(weighed):
     assert len(seen.only(some).cells) < len(seen.cells) / 5
     with pytest.raises(KeyError):
         telling.told(seen.only(some), found)
+
+
+class Compared(str):
+    """A tag that counts how often one was held against another."""
+
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+
+def test_a_picture_of_very_many_rare_tags_takes_no_more_for_each(weighed):
+    seen, _ = weighed
+    twins = seen.around.twins
+    row = int(np.flatnonzero(np.diff(twins.indptr))[0])
+    many = frozenset(Compared(f"rare {number}") for number in range(300))
+    found = suggestions._rare(seen, [many if one == row else frozenset() for one in range(N)])
+    assert {one.tag for one in found if one.row == row} == many
+    assert Compared.times < 30 * len(many)
