@@ -161,6 +161,27 @@ def test_a_broken_connection_is_tried_again_where_that_is_safe(server: HydrusSer
     assert len(seen) == 2 and server.stored(hash)["0"] == ["hat", "tag 0"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (500, '{"error": "disk I/O error"}', "disk I/O error"),
+        (200, '{"version": ', "its answer to /api_version is cut or damaged"),
+    ],
+)
+def test_a_question_that_fails_once_is_asked_once_more(status: int, body: str, says: str, times: int) -> None:
+    answers = [(status, body)] * times + [(200, '{"version": 95}')]
+    told: list[str] = []
+    with web_server(lambda request: say(request, *answers.pop(0), Hydrus_Server="client api")) as url:
+        asked = Connection(url, "aa" * 32, tell=told.append)
+        if times == 1:
+            assert asked.get("/api_version")["version"] == 95
+        else:
+            with pytest.raises(LibraryRefused, match=says):
+                asked.get("/api_version")
+    assert told == [f"Hydrus failed once ({says}); asking once more"]
+
+
 def test_a_page_is_never_opened_twice(server: HydrusServer, hydrus: Hydrus) -> None:
     hydrus.describe()
     seen = broken_once(server, "/manage_pages/new_page")

@@ -38,6 +38,7 @@ TIMEOUT = (5.0, 120.0)  # seconds to connect, and until an answer begins: page c
 HURRIED = (1.5, 4.0)  # the same where a person waits for a page
 BODY_SECONDS = 30.0  # that an answer may take once it has begun, and a second more for each `SLOWEST` bytes
 SLOWEST = 100_000
+MOMENT = 0.2  # seconds until a client that failed once is asked once more
 AWAY_SECONDS = 3.0  # that a client which was away just now is not asked again, where a person waits
 FIRST_PATIENCE = 1.5  # seconds to keep trying a client that has never answered: most likely it is not running
 LARGEST_JSON = 192 * 2**20  # a search that finds two million files is 140 MB
@@ -67,7 +68,7 @@ WHERE_KEYS_ARE = "in Hydrus: services > review services > local > client api, ed
 
 
 class HydrusSaysNo(LibraryRefused):
-    """Hydrus answered with an error. `status` is the HTTP status, `says` Hydrus' own words."""
+    """Hydrus answered with an error, or what cannot be read. `status` is the HTTP status, `says` Hydrus' own words."""
 
     def __init__(self, message: str, status: int, says: str = "") -> None:
         super().__init__(message)
@@ -131,7 +132,17 @@ class Connection:
         return Connection(self._address, self._key, 0.0, self.tell, HURRIED)
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The JSON answer to a GET. Values that are not text are sent as JSON, as the API wants them (`false`, `["a"]`)."""
+        """The JSON answer to a GET. Values that are not text are sent as JSON, as the API wants them (`false`, `["a"]`).
+
+        Where the client fails once (500, or an answer that is cut), it is asked once more, unless a person waits.
+        """
+        try:
+            return self._json(path, self.request("GET", path, query=query))
+        except HydrusSaysNo as error:
+            if not self.patience or HTTPStatus.MULTIPLE_CHOICES <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            self.tell(f"Hydrus failed once ({error.says}); asking once more")
+            time.sleep(MOMENT)
         return self._json(path, self.request("GET", path, query=query))
 
     def post(self, path: str, body: Mapping[str, Any], repeat: bool = True) -> dict[str, Any] | None:
@@ -265,6 +276,9 @@ class Connection:
 
     def _json(self, path: str, answer: Answer) -> dict[str, Any]:
         document = _parsed(answer.content)
+        if document is None and "Hydrus-Server" in answer.headers:
+            cut = f"its answer to {path} is cut or damaged"
+            raise HydrusSaysNo(f"Hydrus at {self.url}: {cut}. Run this again", answer.status_code, cut)
         if not isinstance(document, dict):
             raise LibraryRefused(f"what answers at {self.url} is not a Hydrus client API: check API_URL")
         try:
