@@ -95,7 +95,8 @@ def apply() -> Response:
     if digest(made) != request.form.get("digest"):
         other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."
         return go("applying.preview", other, service=service.key)
-    left_out = set(request.form.getlist("shown")) - set(request.form.getlist("write"))
+    # A change may take several rows, a tag service each: one unticked row leaves all of it out.
+    left_out = set(Counter(request.form.getlist("shown")) - Counter(request.form.getlist("write")))
     going = [key for key in keys if _value(key) not in left_out]
     wanted = changes(going)
     if not wanted:

@@ -566,6 +566,22 @@ def test_what_ticks_count_for_is_said_where_the_difference_has_several_pages(pag
     assert said in text and text.count('name="write"') == 2
 
 
+def test_an_unticked_row_leaves_out_its_change_wherever_else_it_would_be_written(page):
+    data = (page.root / "picture 000.png").read_bytes()
+    for name, tags in (("lacks.png", ""), ("has.png", "long hair\n")):
+        (page.root / name).write_bytes(data)
+        (page.root / f"{name}.txt").write_text(tags)
+    text = accept_all_tags(page)
+    shown = re.findall(r'name="write" value="([^"]*)"', text)
+    twice = next(value for value in shown if shown.count(value) == 2)
+    assert twice.endswith("add long hair")
+    form = {name: re.search(rf'name="{name}" value="([^"]*)"', text)[1] for name in ("digest", "service")}
+    ticked = [value for at, value in enumerate(shown) if at != shown.index(twice)]
+    assert "1 change left out" in page.post("/error-review/apply", shown=shown, write=ticked, **form)
+    assert sidecar(page.root, 0) == [*TAGS[0], "series:elves"]
+    assert (page.root / "lacks.png.txt").read_text() == "series:elves\n"
+
+
 def test_applying_writes_the_sidecars_and_undoing_the_batch_restores_them(page):
     before = [(path.name, path.read_bytes()) for path in sorted(page.root.glob("*.txt"))]
     text = page.press(accept_all_tags(page), "Write 3 changes")
