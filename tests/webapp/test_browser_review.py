@@ -369,6 +369,10 @@ def test_the_overview_starts_with_the_next_session_and_its_end_says_what_was_don
     tab.keyboard.press("a")
     tab.wait_for_selector("h1 >> text=Done: nothing is left here")
     assert "This session: 2 suggestions accepted, 0 ignored" in tab.locator("#session-done").inner_text()
+    tab.keyboard.press("u")
+    tab.wait_for_selector("article")
+    tab.keyboard.press("a")
+    tab.wait_for_selector("h1 >> text=Done: nothing is left here")
     assert tab.evaluate("document.activeElement.id") == "next-session"
     tab.keyboard.press("Enter")
     tab.wait_for_selector(".tile, article")
@@ -431,6 +435,10 @@ def test_messages_cover_nothing_and_focus_goes_to_the_new_card(tab, site):
     assert said["y"] + said["height"] <= card["y"] and "Accepted: add solo" in tab.locator("#said").inner_text()
     assert tab.evaluate("document.activeElement.id") == "heading"
     assert "Add solo" in tab.locator("#asked").inner_text()
+    shown = tab.locator("article").get_attribute("data-id")
+    tab.get_by_role("button", name="Hide pictures").click()
+    tab.wait_for_selector("html.hide-pictures article")
+    assert tab.locator("article").get_attribute("data-id") == shown
 
 
 @pytest.mark.parametrize("size", [(390, 844), (683, 384), (1366, 480)])

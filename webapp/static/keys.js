@@ -73,6 +73,8 @@ const keys = {
   actions: {
     help: () => keys.help(),
     filter: () => document.getElementById("filter-tag")?.focus(),
+    undo: () => outbox.sending.then(() => document.getElementById("undo")?.click()),
+    redo: () => outbox.sending.then(() => document.getElementById("redo")?.click()),
   },
 
   use({ actions, ...more }) {

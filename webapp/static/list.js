@@ -231,8 +231,6 @@ keys.use({
     ignore: () => press("ignored"),
     skip: () => press("skipped"),
     flag: () => press("flagged"),
-    undo: () => outbox.sending.then(() => document.getElementById("undo").click()),
-    redo: () => outbox.sending.then(() => document.getElementById("redo").click()),
     grid: () => document.getElementById("to-grid").click(),
     invert: () => many && invert(),
     select_all: () => many && (ticked().length === boxes().length && waits() ? take(true) : tick(() => true)),
