@@ -9,7 +9,7 @@ several issues and tags, so findings do not add up over them.
 Triggers update the tallies in the transaction that moves a suggestion; `make` counts everything again. Triggers also note
 every move in `moves`, so that the counts of any view can be updated (`since`). The table `verdicts` counts, for each tag
 and for each issue by confidence band, the suggestions about tags that the owner accepted or ignored (`answers`), and
-those that were right (`yes`): accepted, and not taken back since.
+those that were right (`yes`): accepted. What was taken back after it was written is no answer, as in `store.answers`.
 """
 
 import sqlite3
@@ -75,6 +75,8 @@ def make(db: sqlite3.Connection) -> None:
 
 def make_verdicts(db: sqlite3.Connection) -> None:
     """Count the owner's verdicts, and keep the counts from here on."""
+    for old in ("TRIGGER IF EXISTS verdicts_told", "TRIGGER IF EXISTS verdicts_changed", "TABLE IF EXISTS verdicts"):
+        db.execute(f"DROP {old}")
     db.execute(VERDICTS)
     for statement in _verdicts("d", "", "FROM decisions d"):
         db.execute(statement)
@@ -87,8 +89,8 @@ def _verdicts(row: str, sign: str, table: str = "") -> list[str]:
     """The statements that count a row of `decisions` in or out, for its tag and for its issue."""
     level = band_of(f"{row}.confidence")
     return [
-        f"INSERT INTO verdicts SELECT '{scope}', {name}, {band}, {sign}({row}.state = 'accepted' AND {row}.outcome IS NOT 'undone'),"
-        f" {sign}1 {table} WHERE {row}.state IN ('accepted', 'ignored') AND {row}.action != 'pair' AND {known} IS NOT NULL"
+        f"INSERT INTO verdicts SELECT '{scope}', {name}, {band}, {sign}({row}.state = 'accepted'), {sign}1 {table}"
+        f" WHERE {row}.state IN ('accepted', 'ignored') AND {row}.outcome IS NOT 'undone' AND {row}.action != 'pair' AND {known} IS NOT NULL"
         " ON CONFLICT (scope, name, band) DO UPDATE SET yes = yes + excluded.yes, answers = answers + excluded.answers;"
         for scope, name, band, known in (
             (TAG, f"{row}.tag", "0", f"{row}.tag"),

@@ -593,7 +593,7 @@ def _remake(db: sqlite3.Connection) -> None:
     for kind, name in db.execute(acts).fetchall():
         db.execute(f"DROP {kind} {name}")
     samples = ("sample_keys", "samples") if "issues" not in had else ()
-    for name in (*REMADE, "verdicts", *samples):
+    for name in (*REMADE, *samples):
         db.execute(f"DROP TABLE IF EXISTS {name}")
     if not any(row["name"] == "evidence" for row in db.execute("PRAGMA table_info(decisions)")):
         db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")  # behind a "no", from version 3 on
@@ -638,7 +638,8 @@ REMADE = (
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (*[lambda db: None] * 9, _remake, _index_beginnings),  # one step brings all earlier versions to 11
+    # One step brings all earlier versions to 11; the last counts what was taken back as no verdict.
+    (*[lambda db: None] * 9, _remake, _index_beginnings, counts.make_verdicts),
     guarded=("decisions",),
     remade=(*REMADE, numbers.LIST),
     key="schema",

@@ -796,8 +796,8 @@ def told(review: Review) -> list[tuple]:
     """The owner's verdicts counted by reading every decision."""
     made = {}
     for row in review.db.execute("SELECT * FROM decisions"):
-        if row["state"] in (ACCEPTED, IGNORED) and row["action"] != PAIR:
-            right = row["state"] == ACCEPTED and row["outcome"] != UNDONE
+        if row["state"] in (ACCEPTED, IGNORED) and row["outcome"] != UNDONE and row["action"] != PAIR:
+            right = row["state"] == ACCEPTED
             places = [("tag", row["tag"], 0)]
             if row["issue"] and row["confidence"] is not None:
                 places.append(("issue", row["issue"], counts_store.band(row["confidence"])))
@@ -911,7 +911,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
     before = filled.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall()
     as_it_was(folder.review, 2, *OF_SCHEMA_3)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "12" and len(before) == 3
+        assert upgraded.meta("schema") == "13" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -926,10 +926,20 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     older = "DROP TABLE tallies", "DROP INDEX decisions_state", "DROP INDEX suggestions_rank"
     as_it_was(folder.review, 1, *OF_SCHEMA_3, *older, "CREATE INDEX decisions_state ON decisions (state, outcome)")
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "12"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "13"
         assert queries.counted(upgraded, Filter()).queues()["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
+
+
+def test_a_store_of_schema_12_counts_what_was_taken_back_as_no_verdict(filled, folder):
+    filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
+    filled.note_outcomes([(key, UNDONE, "", 1) for key in filled.accepted() if key.tag == "outdoors"])
+    as_it_was(folder.review, 12, "UPDATE verdicts SET yes = 0, answers = 9")
+    with Review(folder.review) as upgraded:
+        verdicts = "SELECT * FROM verdicts WHERE answers != 0 ORDER BY scope, name, band"
+        assert [tuple(row) for row in upgraded.db.execute(verdicts)] == told(upgraded)
+        assert ("tag", "outdoors") not in [row[:2] for row in told(upgraded)]
 
 
 def test_a_tags_health_joins_the_detectors_estimate_with_the_owners_verdicts(review, folder):
