@@ -24,6 +24,11 @@ def go(endpoint: str, message: str = "", **values: Any) -> Response:
     return redirect(url_for(endpoint, **values), 303)
 
 
+def place() -> dict[str, str | None]:
+    """Where on the list or grid of a view its owner is, for the address that leads back there."""
+    return {name: request.args.get(name) for name in ("view", "after", "before")}
+
+
 def table(kind: str, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
     """The rows, with a value for each of `columns`, as CSV for spreadsheets or as JSON for programs."""
     if kind not in ("csv", "json"):

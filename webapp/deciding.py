@@ -14,7 +14,7 @@ from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.queries import Finding, Suggestion
 from tagcheck.review.store import ACCEPTED, ADD, DECISIONS, IGNORED, OPEN, PAIR, UNDECIDED, Decision, Outcome
 from webapp import cards, words
-from webapp.answers import go, to_script
+from webapp.answers import go, place, to_script
 from webapp.filters import QUEUE_WORDS, from_query, to_query
 from webapp.state import count, review, settings
 from webapp.views import SAMPLE, SAMPLE_WORTH, part, reported
@@ -75,7 +75,7 @@ def decide_many() -> Answer:
         message, ok = said(review().decide(asks, state, label([(ask, state) for ask in asks]))), True
     if to_script():
         return {"message": message, "ok": ok, "all": everything, **_numbers(view)}
-    return go("views.findings", message, **to_query(view, view=request.args.get("view")))
+    return go("views.findings", message, **to_query(view, **place()))
 
 
 @blueprint.post("/sample")
@@ -249,7 +249,7 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
         ok = outcome is not None and bool(outcome.changed)
         return {"message": message, "ok": ok, "card": _part(view, at), **_numbers(view)}
     if request.form.get("from") == "findings":
-        return go("views.findings", message, **to_query(view, view=request.args.get("view")))
+        return go("views.findings", message, **to_query(view, **place()))
     return go("views.card", message, **to_query(view, at=at or request.args.get("at")))
 
 

@@ -13,7 +13,7 @@ from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, P
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
 from webapp import cards, state, words
-from webapp.answers import go, table, to_script
+from webapp.answers import go, place, table, to_script
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 from webapp.views import reported
@@ -132,4 +132,4 @@ def _answer(message: str) -> Response | dict[str, Any]:
     query = to_query(from_query(request.args))
     if "finding" in request.form:
         return go("views.card", message, **query, at=request.form["finding"])
-    return go("views.findings", message, **query, view=request.args.get("view"))
+    return go("views.findings", message, **query, **place())

@@ -19,7 +19,7 @@ from tagcheck.review.queries import Finding, Overview
 from tagcheck.review.report_import import LEFT_OUT
 from tagcheck.review.store import APPLIED, IGNORED
 from webapp import cards, charts, keys, state, words
-from webapp.answers import go, table, view_as_file
+from webapp.answers import go, place, table, view_as_file
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.pictures import address
 from webapp.state import review, settings
@@ -113,6 +113,7 @@ def findings() -> str:
     return render_template(
         "findings.html",
         **about(view),
+        place=place(),
         grid=grid,
         count=counts[view.state] if view.state else state.count(view),
         queues=counts,
@@ -137,6 +138,8 @@ def rows_of(view: Filter, grid: bool, after: str | None, before: str | None) -> 
     """One page of a list or grid as HTML, and where the pages beside it begin."""
     size = GRID if grid else PAGE
     found = queries.page(review(), view, after, before, size + 1, brief=True)
+    if not found and (after or before):
+        return rows_of(view, grid, None, None)  # all of that page was decided
     more = len(found) > size
     found = found[-size:] if before else found[:size]
     earlier, later = (more if before else bool(after)), (True if before else more)

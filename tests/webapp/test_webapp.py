@@ -413,6 +413,21 @@ def test_one_suggestion_is_decided_by_its_own_button(page):
         assert len(store.accepted()) == 1
 
 
+def test_what_is_done_on_a_later_page_of_a_grid_leads_back_to_that_page(page, monkeypatch):
+    monkeypatch.setattr("webapp.views.GRID", 1)
+    later = re.search(r'id="later" rel="next" href="([^"]*)"', page.get("/error-review/findings?view=grid"))[1]
+    shown = re.search(r'name="finding" value="([^"]*)"', page.get(later))[1]
+    page.press(page.get("/error-review/card?sort=unsure"), "Flag F")
+    text = page.press(page.get(later), "Undo the last decision")
+    assert "Undone:" in text and f'name="finding" value="{shown}"' in text
+    last = later
+    while found := re.search(r'id="later" rel="next" href="([^"]*)"', page.get(last)):
+        last = found[1]
+    one = re.search(r'name="finding" value="([^"]*)"', page.get(last))[1]
+    text = page.press(page.get(last), "Flag the ticked", finding=one)
+    assert "Flagged:" in text and "Nothing here" not in text and 'name="finding"' in text
+
+
 @pytest.mark.parametrize(
     ("button", "queue"),
     [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")],
