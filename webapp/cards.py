@@ -169,14 +169,20 @@ class Card:
         return not self.best[0] or self.best[1] == ALL_ALIKE
 
     @property
+    def named(self) -> list[Row]:
+        """The rows that the heading is about: those that wait for an answer, and in a view of what was answered, that view's own."""
+        asked, ticked = [row for row in self.rows if row.asked], [row for row in self.rows if row.ticked]
+        return (asked if any(row.ticked for row in asked) else ticked or asked) or self.rows
+
+    @property
     def lead(self) -> Row | None:
         """The row that the heading names, with its number."""
-        return next((row for row in self.rows if row.asked), self.rows[0] if self.rows else None)
+        return next(iter(self.named), None)
 
     @property
     def heading(self) -> str:
         """What is asked, in a few words."""
-        asked = [row for row in self.rows if row.asked] or self.rows
+        asked = self.named
         if self.finding.is_pair and any(row.kind == PAIR for row in asked):
             what = "Copies of one picture?" if len(self.pictures) > 2 else "Two copies of one picture?"
             return what + (f" And {words.plural(len(asked) - 1, 'tag')}" if len(asked) > 1 else "")

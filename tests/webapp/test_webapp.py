@@ -400,6 +400,9 @@ def test_a_suggestion_that_is_not_ticked_stays_open_on_the_card(page):
     text = page.press(card, "Ignore X", key=[boxes[0]])
     assert "Ignored:" in text and text.count(" checked") == 1
     assert page.queues()["open"] == 3 and page.queues()["ignored"] == 1
+    views = [page.get(f"/error-review/card?state={state}") for state in ("ignored", "open")]
+    headings = [re.search(r'id="heading"[^>]*>([^<]*)<', view)[1].strip() for view in views]
+    assert headings == ["Add long hair", "Add series:elves"]
 
 
 def test_nothing_ticked_decides_nothing(page):
