@@ -2,6 +2,5 @@
 
 from tagcheck.similar.nearest import top_k
 from tagcheck.similar.pairs import Pairs, group_labels, near_pairs
-from tagcheck.similar.unit_rows import NotFinite
 
-__all__ = ["NotFinite", "Pairs", "group_labels", "near_pairs", "top_k"]
+__all__ = ["Pairs", "group_labels", "near_pairs", "top_k"]

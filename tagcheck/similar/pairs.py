@@ -79,8 +79,8 @@ def near_pairs(
 
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing. `threshold` above 0, up to
     1. `engine` "torch", or "native" for the compiled kernel where the machine can have it, or "auto", which takes a graphics
-    card for many rows where there is one; the pairs are the same. `progress` is told the share of the work that is done, 0 to 1. Raises `NotFinite`
-    naming a row, ValueError for a threshold out of range, `TooManyPairs` when more than `limit` pairs are found.
+    card for many rows where there is one; the pairs are the same. `progress` is told the share of the work that is done, 0 to 1. Raises ValueError
+    naming a row that is not finite and for a threshold out of range, `TooManyPairs` when more than `limit` pairs are found.
 
     >>> rows = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 0.0]])
     >>> pairs = near_pairs(rows, 0.9)

@@ -28,17 +28,6 @@ Progress = Callable[[float], None]
 Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]  # i < j, both int64, and the float32 product of the unit rows
 
 
-class NotFinite(ValueError):
-    """A row holds infinity or no number; `row` says which."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(f"row {row} holds numbers that are not finite")
-        self.row = row
-
-    def __reduce__(self) -> tuple[type[NotFinite], tuple[int]]:
-        return NotFinite, (self.row,)  # as it comes from another process
-
-
 @dataclass(frozen=True)
 class UnitRows:
     """Rows that are brought to length 1 as they are taken, which saves a copy of them all.
@@ -51,7 +40,7 @@ class UnitRows:
 
     @staticmethod
     def of(matrix: np.ndarray, pool: Executor) -> UnitRows:
-        """`matrix` (n, d) of any floating type. Raises `NotFinite` naming a row, ValueError for another shape.
+        """`matrix` (n, d) of any floating type. Raises ValueError naming a row that is not finite, and for another shape.
 
         Other types, and rows of such a length that float32 could not scale them, are copied once.
         """
@@ -242,7 +231,7 @@ def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
     rows = matrix[start : start + BLOCK]
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
-        raise NotFinite(start + int(finite.argmin()))
+        raise ValueError(f"row {start + int(finite.argmin())} holds numbers that are not finite")
     rows = rows.astype(np.float64)
     with np.errstate(over="ignore"):
         return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)))
