@@ -82,13 +82,13 @@ def contestants(rows: np.ndarray, threshold: float, ours_alone: bool) -> dict[st
     """Ours and the peers by name, each starting from the rows."""
     found: dict[str, Callable[[], Found]] = {
         "ours": lambda: ours(rows, threshold, "auto"),
-        "ours, torch alone": lambda: ours(rows, threshold, "torch"),
+        "ours, plain products": lambda: ours(rows, threshold, "torch"),
     }
     if ours_alone:
         return found
     found[BRUTE] = lambda: blocks(rows, threshold, np.arange(len(rows)))
     if faiss is None:
-        print("  faiss is not installed (pip install faiss-cpu): compared with torch alone")
+        print("  faiss is not installed (pip install faiss-cpu): compared with plain products")
         return found
     return found | {"faiss flat": lambda: by_faiss(rows, threshold)}
 

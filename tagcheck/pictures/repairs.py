@@ -1,7 +1,8 @@
 """Files that are damaged beside their pixels: what can be set right in their bytes, so that the picture is used.
 
 A JPEG or PNG without its end mark, a PNG whose texts or colour profile have a wrong checksum, texts or a colour profile
-that Pillow refuses where viewers pass over them, an animation that was cut off after some whole frames. What is wrong with the pixels themselves is not touched: such a file stays unreadable.
+that Pillow refuses where viewers pass over them, an animation that was cut off after some whole frames. What is wrong
+with the pixels themselves is not touched: such a file stays unreadable.
 """
 
 import random
