@@ -152,7 +152,8 @@ class Decoder:
             self._process.kill()
             self._process.wait()
             for pipe in _pipes(self._process):
-                pipe.close()
+                with suppress(BrokenPipeError):  # what it was not sent any more
+                    pipe.close()
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:

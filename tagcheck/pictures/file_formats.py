@@ -23,6 +23,7 @@ from tagcheck.errors import ToolError, short
 
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
+MOST_BRANDS = 256  # bytes of the box that names them
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 # Matroska/WebM, Flash, MPEG, ASF, Ogg.
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")
@@ -93,7 +94,10 @@ def kind_of(data: bytes) -> str | None:
     ('heif', 'video', None)
     """
     if data[4:8] == b"ftyp":
-        return "heif" if data[8:12] in HEIF_BRANDS else "avif" if data[8:12] in AVIF_BRANDS else "video"
+        if data[8:12] in HEIF_BRANDS:  # of which "mif1" says what the file is made of, and others what is in it
+            others = data[16 : min(int.from_bytes(data[:4], "big"), MOST_BRANDS)]
+            return "avif" if b"avif" in others else "heif"
+        return "avif" if data[8:12] in AVIF_BRANDS else "video"
     if data.startswith(JPEGXL_STARTS):
         return "jpegxl"
     if data.startswith(VIDEO_STARTS) or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):

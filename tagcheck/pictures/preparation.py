@@ -232,8 +232,7 @@ def _shown(data: bytes, side: int, limits: Limits) -> tuple[bytes, tuple[int, in
             image.load()
             turn = TURNS.get(_orientation(image))
             picture = image.transpose(turn[0]) if turn else image
-            if picture.mode not in ("RGB", "RGBA"):
-                picture = picture.convert("RGBA") if has_alpha(picture) else to_rgb(picture)
+            picture = picture.convert("RGBA") if has_alpha(picture) else to_rgb(picture)
             scale = min(1.0, side / max(picture.size))
             fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             if fitted != picture.size:

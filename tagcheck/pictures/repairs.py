@@ -145,14 +145,14 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 def _webp(data: bytes) -> Repair | None:
     """The whole chunks of a file that was cut off, where they hold frames of an animation."""
-    at, whole = 12, b""
+    at = 12
     while at + 8 <= len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)
         end = at + 8 + length + length % 2
         if end > len(data):
             break
-        whole += data[at:end]
         at = end
+    whole = data[12:at]
     if at == len(data) or b"ANMF" not in whole:
         return None
     return Repair(b"RIFF" + struct.pack("<I", len(whole) + 4) + b"WEBP" + whole, CUT)

@@ -69,6 +69,17 @@ def test_a_decoder_that_crashed_is_replaced(decoder):
     assert decoder.prepare(png(2))[0][0, 0, 0, 0] == 2
 
 
+def test_a_decoder_that_ends_before_a_file_is_sent_costs_that_file_alone(decoder, monkeypatch):
+    decoder.prepare(png(1))
+    process = decoder._process
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(process, "poll", lambda: None)  # it was seen alive in the moment before
+    with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
+        decoder.prepare(png(1) + bytes(3 << 20))
+    assert decoder.prepare(png(2))[0][0, 0, 0, 0] == 2
+
+
 def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):
     monkeypatch.setattr("tagcheck.pictures.decoder_processes.GRACE", -59.7)  # 0.3 s
     os.kill(decoder._start().pid, signal.SIGSTOP)

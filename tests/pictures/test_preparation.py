@@ -153,6 +153,13 @@ def test_a_palette_with_a_transparent_colour_is_put_on_white():
     assert pixels(open_image(saved(image, "PNG", transparency=0))) == [WHITE, (0, 0, 255)]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_browser_gets_a_transparent_colour_as_transparent(mode):
+    image = saved(Image.new(mode, (4, 4)), "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    made, _ = preparation.shown(image, 4, Limits())
+    assert Image.open(io.BytesIO(made)).convert("RGBA").getpixel((1, 1))[3] == 0
+
+
 def test_a_cmyk_jpeg_is_read_in_its_colours():
     red = open_image(saved(Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK"), "JPEG", quality=95)).getpixel(
         (8, 8)
@@ -322,6 +329,7 @@ def test_kinds_that_pillow_does_not_open_are_known_by_their_bytes():
     stream = (b"\x47" + bytes(187)) * 4
     # An MPEG transport stream.
     assert file_formats.kind_of(stream) == "video" and file_formats.kind_of(stream[:400]) is None
+    assert file_formats.kind_of(b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif") == "avif"
     assert file_formats.kind_of(b"\0\0\0\x20ftypavis") == "avif" and file_formats.kind_of(b"RIFF\0\0\0\0WAVE") is None
 
 
