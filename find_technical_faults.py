@@ -19,7 +19,7 @@ import argparse
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -34,10 +34,11 @@ from tagcheck.findings import INCORRECT, MISSING, TagFinding
 from tagcheck.library import Library, choose
 from tagcheck.pictures import file_formats, measuring
 from tagcheck.pictures.decoder_processes import Decoders
-from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
+from tagcheck.pictures.file_formats import BEYOND_LIMITS, ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import to_rgb
 from tagcheck.script import run
 
+AHEAD = 64  # files for each decoder
 SIDE = 512  # pixels of the longer side at which a picture is measured
 CERTAIN = 0.99
 TINY = 64  # pixels of the shorter side
@@ -68,33 +69,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {"min_confidence": args.min_confidence, "max_embeddings": args.max_embeddings} | program
     known, errors = changed.carried_over(folder, kind, data.path, given)
     new = [record for record in data.records if record.hash not in known]
-    looked = script.progress(examined(library, new, args.min_confidence), len(new), "looking at")
-    errors += [findings.error(record.hash, "technical_faults", found) for record, found in looked if found]
-    errors.sort(key=lambda one: (-one["confidence"], one["hash"]))
-    summary = {"total_images_analyzed": len(data.records), "newly_looked_at": len(new), "errors_found": len(errors)}
-    document = {"dataset": data.path.name, "settings": given, "summary": summary, "errors": errors}
-    report = data_folder.save(folder, kind, document)
+    document = {"dataset": data.path.name, "settings": given}
+    with changed.kept_so_far(folder, kind, document, known, errors) as keep:
+        with closing(examined(library, new, args.min_confidence)) as looked:
+            for record, found in script.progress(looked, len(new), "looking at"):
+                keep(record.hash, findings.error(record.hash, "technical_faults", found) if found else None)
+        errors.sort(key=lambda one: (-one["confidence"], one["hash"]))
+        summary = {"total_images_analyzed": len(data.records), "newly_looked_at": len(new), "errors_found": len(errors)}
+        report = data_folder.save(folder, kind, {**document, "summary": summary, "errors": errors})
     print(f"{len(errors):,} pictures with technical faults, among {len(data.records):,} -> {report}")
     return 0
 
 
-def examined(library: Library, records: Sequence[Record], least: float) -> Iterator[tuple[Record, list[TagFinding]]]:
+def examined(
+    library: Library, records: Sequence[Record], least: float
+) -> Generator[tuple[Record, list[TagFinding]], None, None]:
     """Each record with the faults of its file, at `least` so sure; the files are decoded by a process a core."""
     cores = os.cpu_count() or 1
+    step = (
+        AHEAD * cores
+    )  # not all at once: each file that waits takes memory, and is looked at before Ctrl-C ends anything
 
     def look(record: Record) -> list[TagFinding]:
         found, written = faults(library, record, decoders), record.tags
         return [one for one in found if one.confidence >= least and (one.kind == INCORRECT) == (one.tag in written)]
 
     with closing(Decoders(cores, 1, Limits(frames=1))) as decoders, ThreadPoolExecutor(cores) as pool:
-        yield from zip(records, pool.map(look, records), strict=True)
+        for some in (records[start : start + step] for start in range(0, len(records), step)):
+            yield from zip(some, pool.map(look, some), strict=True)
 
 
 def faults(library: Library, record: Record, decoders: Decoders) -> Iterator[TagFinding]:
-    """The faults of one file. A file that is away, or of a kind that cannot be read here, has none."""
-    reason = record.raw.get("reason") if record.status == "unreadable" else record.raw.get("damaged")
-    if reason:
-        yield fault("damaged", CERTAIN, f"The file is damaged: {str(reason).removeprefix('the file is damaged: ')}.")
+    """The faults of one file. A file that is away, beyond the limits, or of a kind that cannot be read here, has none."""
+    reason = record.raw.get("reason" if record.status == "unreadable" else "damaged") or ""
+    if reason and not reason.startswith(BEYOND_LIMITS):
+        yield fault("damaged", CERTAIN, f"The file is damaged: {reason.removeprefix('the file is damaged: ')}.")
     try:
         data = library.read(record.hash)
         if named := measuring.misnamed(str(record.raw.get("file_path") or ""), data):
@@ -103,7 +112,7 @@ def faults(library: Library, record: Record, decoders: Decoders) -> Iterator[Tag
     except (FileUnavailable, ImagePassing, ImageUnsupported):
         return
     except ImageUnreadable as error:
-        if not reason:
+        if not reason and not str(error).startswith(BEYOND_LIMITS):
             yield fault("damaged", CERTAIN, f"The file cannot be read: {error}.")
         return
     if min(width, height) < TINY:

@@ -1,8 +1,9 @@
 """What has changed since the last run of the detectors: pictures, tags, embeddings, decisions, settings."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,7 +12,9 @@ from tagcheck import data_folder, dataset
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind
 from tagcheck.detectors import DETECTORS, Detector
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import write_json
 
+KEEP_SECONDS = 300.0  # of a run that looks at pictures, at most, are lost by a kill
 OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
 
 
@@ -95,16 +98,51 @@ def _in_order(value: Any) -> Any:
 def carried_over(
     folder: DataFolder, report: Kind, now: Path, settings: Mapping[str, Any]
 ) -> tuple[set[str], list[dict[str, Any]]]:
-    """(the pictures of the dataset `now` that the newest report of this kind looked at with these settings and that are as
-    they were then, its entries about them): what is told of a picture by itself need not be looked for again.
+    """(the pictures of the dataset `now` that the newest report of this kind, or a later run that was interrupted, looked at with
+    these settings and that are as they were then, the entries about them): what is told of a picture by itself need not be looked
+    for again.
     """
-    path = folder.newest(report)
-    with suppress(BadFile, MissingInput, KeyError, TypeError):
-        if path is not None and (read := data_folder.load(path, report))["settings"] == settings:
-            old, new = _pictures(folder, folder.root / DATASET.folder / read["dataset"]), _pictures(folder, now)
-            same = {hash for hash, digest in new.items() if hash and old.get(hash) == digest}
-            return same, [one for one in read.get("errors", []) if one["hash"] in same]
+    for path in filter(None, (_so_far(folder, report), folder.newest(report))):
+        with suppress(BadFile, MissingInput, KeyError, TypeError):
+            if (read := data_folder.load(path, report))["settings"] == settings:
+                old, new = _pictures(folder, folder.root / DATASET.folder / read["dataset"]), _pictures(folder, now)
+                looked_at = set(read.get("looked_at", old))
+                same = {hash for hash, digest in new.items() if hash in looked_at and hash and old.get(hash) == digest}
+                return same, [one for one in read.get("errors", []) if one["hash"] in same]
     return set(), []
+
+
+@contextmanager
+def kept_so_far(
+    folder: DataFolder, report: Kind, document: Mapping[str, Any], known: Iterable[str], errors: list[dict[str, Any]]
+) -> Iterator[Callable[[str, dict[str, Any] | None], None]]:
+    """While a report is made: what is yielded takes the hash of each picture that was looked at and what was found on it, which
+    goes to `errors`. Every few minutes, and however the block ends early, all of it is kept for `carried_over`.
+    """
+    looked_at, path, kept = [*known], _so_far(folder, report), time.monotonic()
+
+    def keep() -> None:
+        nonlocal kept
+        head = {"kind": report.name, "version": report.version, "created": data_folder.isoformat(data_folder.utc_now())}
+        write_json(path, {**head, **document, "looked_at": looked_at, "errors": errors}, report.records)
+        kept = time.monotonic()
+
+    def take(hash: str, found: dict[str, Any] | None) -> None:
+        looked_at.append(hash)
+        errors.extend([found] if found else [])
+        if time.monotonic() - kept > KEEP_SECONDS:
+            keep()
+
+    try:
+        yield take
+    except BaseException:
+        keep()
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _so_far(folder: DataFolder, report: Kind) -> Path:
+    return folder.root / report.folder / f"{report.prefix}_so_far.json"
 
 
 def since(folder: DataFolder, last: Last, now: Path, rests: Mapping[str, str]) -> Changed | None:

@@ -28,6 +28,7 @@ JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 # Matroska/WebM, Flash, MPEG, ASF, Ogg.
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")
 PACKET = 188  # bytes of an MPEG transport stream, each beginning with 0x47
+BEYOND_LIMITS = ("too large", "took longer", "not enough memory")  # how reasons begin that do not lie in the file
 FORWARD = 300  # frames decoded after the key frame before the wanted moment, at most
 
 

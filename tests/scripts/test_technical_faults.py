@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image, ImageFilter
 import find_technical_faults
 from tagcheck import data_folder, detectors
 from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.dataset import Record
+from tagcheck.findings import TagFinding
+from tagcheck.pictures.file_formats import Limits
 
 
 def sound(size: int = 400) -> Image.Image:
@@ -75,6 +79,15 @@ def test_a_file_that_was_cut_off_is_damaged_whether_or_not_the_dataset_knows(fol
     assert found["fault:damaged"]["why"].count("damaged") == 1
 
 
+@pytest.mark.parametrize(
+    "reason", ["too large: 20000 x 9000 pixels, the limit is 100000000", "took longer than 60 s to decode"]
+)
+def test_what_is_beyond_the_limits_is_no_damage(folder, tmp_path, reason, monkeypatch):
+    monkeypatch.setattr(find_technical_faults, "Limits", lambda frames: Limits(pixels=100, frames=frames))
+    about = {"status": "unreadable", "reason": reason}
+    assert faults_of(folder, tmp_path / "library", "a.png", encoded(sound()), **about) == {}
+
+
 def test_a_tiny_picture(folder, tmp_path):
     found = faults_of(folder, tmp_path / "library", "a.png", encoded(sound(400).crop((0, 0, 300, 50))))
     assert list(found) == ["fault:tiny"] and found["fault:tiny"]["evidence"] == {"width": 300, "height": 50}
@@ -115,6 +128,36 @@ def test_a_fault_that_is_tagged_already_is_not_told_again(folder, tmp_path):
 def test_findings_below_the_confidence_asked_for_are_left_out(folder, tmp_path):
     data = encoded(sound().filter(ImageFilter.GaussianBlur(3)))
     assert faults_of(folder, tmp_path / "library", "a.png", data, "--min-confidence", "0.96") == {}
+
+
+def test_a_run_that_ends_early_keeps_what_it_has_found(folder, tmp_path, monkeypatch):
+    data = encoded(sound().crop((0, 0, 50, 50)))
+    assert faults_of(folder, tmp_path / "library", "a.png", data)
+    kind = detectors.own_report("find_technical_faults.py")
+    (row,) = data_folder.load(folder.newest(DATASET), DATASET)["results"]
+    others = [row | {"hash": f"{place:064x}"} for place in range(3)]
+    data_folder.save(folder, DATASET, {"results": [row, *others]})
+    real, seen = find_technical_faults.faults, []
+
+    def faults(library: object, record: Record, decoders: object) -> Iterator[TagFinding]:
+        seen.append(record.hash)
+        if record.hash == others[2]["hash"] and len(seen) == 3:
+            raise KeyboardInterrupt
+        yield from (
+            real(library, record, decoders)
+            if record.hash == row["hash"]
+            else [find_technical_faults.fault("x", 0.9, "So.")]
+        )
+
+    monkeypatch.setattr(find_technical_faults, "faults", faults)
+    monkeypatch.setattr(find_technical_faults.os, "cpu_count", lambda: 1)
+    argv = ["--data-dir", str(folder.root), "--library", str(tmp_path / "library")]
+    with pytest.raises(KeyboardInterrupt):
+        find_technical_faults.main(argv)
+    assert find_technical_faults.main(argv) == 0 and seen == [one["hash"] for one in (*others, others[2])]
+    report = data_folder.load(folder.newest(kind), kind)
+    assert report["summary"]["newly_looked_at"] == 1 and len(report["errors"]) == 4
+    assert not list((folder.root / "reports").glob("*so_far*"))
 
 
 def test_a_later_run_looks_at_what_is_new_or_has_changed_alone(folder, tmp_path, monkeypatch, capsys):
