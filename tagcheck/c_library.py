@@ -7,6 +7,7 @@ compiled once and never taken for another.
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,21 +31,18 @@ def library(source: Path, name: str) -> Path | None:
     digest = hashlib.sha256(content + machine.encode()).hexdigest()[:16]
     try:
         path = _cache() / f"{name}-{digest}{'.dll' if os.name == 'nt' else '.so'}"
-    except RuntimeError:  # whoever runs this has no home
-        return None
-    if path.exists():
-        return path
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        return None
-    try:
+        if path.exists():
+            return path
+        compiler = _compiler()
+        if not compiler:
+            return None
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    except OSError:
+    except (OSError, RuntimeError, ValueError):  # no right to the cache, or no home; a quote that is not closed
         return None
     os.close(handle)
     try:
-        command = [compiler, *FLAGS, "-o", temporary, str(source)]
+        command = [*compiler, *FLAGS, "-o", temporary, str(source)]
         subprocess.run(command, check=True, capture_output=True, timeout=COMPILING_SECONDS)
         os.replace(temporary, path)
     except (subprocess.SubprocessError, OSError):
@@ -52,6 +50,15 @@ def library(source: Path, name: str) -> Path | None:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _compiler() -> list[str]:
+    """What a command begins with: CC, which may hold options, else the first compiler that is here; [] for none."""
+    given = os.environ.get("CC")
+    if given and shutil.which(given) is None:
+        return shlex.split(given)
+    found = given or next(filter(None, map(shutil.which, COMPILERS)), None)
+    return [found] if found else []
 
 
 def loaded(source: Path, name: str, load: Callable[[Path], T]) -> T | None:

@@ -116,8 +116,10 @@ def register(scripts: Iterable[str], project: Path) -> None:
             raise UsageError(f"OWN_DETECTORS names {given}: there is no such file; correct it in config.py")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
             raise UsageError(f"OWN_DETECTORS names {given}: a detector's file name has letters, digits and _ alone")
-        if any(one.key == name for one in DETECTORS):
+        if any(project / one.script == path for one in DETECTORS):
             continue
+        if other := next((one.script for one in DETECTORS if one.key == name), None):
+            raise UsageError(f"OWN_DETECTORS names {given}: {other} has this name already; give the file another one")
         words, report = name.replace("_", " "), _report(f"{name}_report", str(path), "errors")
         title = words.capitalize()
         DETECTORS.append(Detector(name, words, title, report, TAGS, {name: title}, ("errors_found",)))

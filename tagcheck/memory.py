@@ -26,8 +26,12 @@ def free() -> int:
         system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     else:
         system = UNKNOWN
-    allowed, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    return min(system, int(allowed) - int(used)) if allowed.isdigit() and used.isdigit() else system
+    allowed, used, kinds = (_text(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current", "stat"))
+    if not allowed.strip().isdigit() or not used.strip().isdigit():
+        return system
+    held = dict(line.split() for line in kinds.splitlines())  # of files that were read: given up for whoever needs it
+    files = int(held.get("active_file", 0)) + int(held.get("inactive_file", 0))
+    return min(system, max(0, int(allowed) - int(used) + files))
 
 
 def give_back() -> None:

@@ -208,8 +208,9 @@ def backup(path: Path, migrations: Migrations) -> Path:
 
 
 def backups(path: Path) -> list[Path]:
-    """The backups of a file, the oldest first."""
-    return sorted((path.parent / BACKUPS).glob(f"{path.stem}_*{path.suffix}"))
+    """The backups of a file, the oldest first; a copy by another name is somebody's own."""
+    dated = re.compile(rf"{re.escape(path.stem)}_\d{{8}}T\d{{6}}Z{re.escape(path.suffix)}")
+    return sorted(one for one in (path.parent / BACKUPS).glob("*") if dated.fullmatch(one.name))
 
 
 def put_aside(path: Path) -> Path:

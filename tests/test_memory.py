@@ -20,5 +20,11 @@ def test_a_container_that_allows_less_counts(monkeypatch):
     assert memory.free() == 8_000_000 * 1024
     files |= {"/sys/fs/cgroup/memory.max": "3000000\n", "/sys/fs/cgroup/memory.current": "1000000\n"}
     assert memory.free() == 2_000_000
+    files["/sys/fs/cgroup/memory.stat"] = (
+        "anon 200000\nfile 800000\nshmem 100000\ninactive_file 600000\nactive_file 100000\n"
+    )
+    assert memory.free() == 2_700_000  # what was read from files is given up
+    files["/sys/fs/cgroup/memory.current"] = "9000000\n"
+    assert memory.free() == 0
     files["/sys/fs/cgroup/memory.max"] = "max\n"
     assert memory.free() == 8_000_000 * 1024

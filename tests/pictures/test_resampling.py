@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -114,3 +115,18 @@ def test_who_has_no_home_compiles_nothing(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert c_library.library(resampling.SOURCE, "resampling") is None
+
+
+def test_who_may_not_use_the_cache_compiles_nothing(monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.exists", refused)
+    assert c_library.library(resampling.SOURCE, "resampling") is None
+
+
+def test_a_compiler_may_be_named_with_options(monkeypatch):
+    monkeypatch.setenv("CC", "ccache 'my gcc' -m64")
+    assert c_library._compiler() == ["ccache", "my gcc", "-m64"]
+    monkeypatch.setenv("CC", sys.executable)
+    assert c_library._compiler() == [sys.executable]

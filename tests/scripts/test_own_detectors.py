@@ -169,7 +169,11 @@ def test_a_name_that_is_no_detector_is_said_at_once(tmp_path, table):
     odd.write_text("")
     with pytest.raises(UsageError, match=r"letters, digits and _"):
         detectors.register([str(odd)], script.PROJECT)
+    (tmp_path / "find_series.py").write_text("")
+    with pytest.raises(UsageError, match=r"find_series.py: validate_series_predictions.py has this name already"):
+        detectors.register([str(tmp_path / "find_series.py")], script.PROJECT)
     detectors.register(["find_bad_sources.py"], script.PROJECT)
-    detectors.register(["find_bad_sources.py"], script.PROJECT)  # once is enough
+    detectors.register(["find_bad_sources.py", "find_near_duplicates.py"], script.PROJECT)  # once is enough
+    assert len(table) == 4
     assert [one.key for one in table].count("bad_sources") == 1
     assert detectors.issue_words()["bad_sources"] == "Bad sources"
