@@ -66,7 +66,6 @@ FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill l
 PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
 PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
-LARGEST = 65_504.0  # of float16, which shards are in
 MEGA = 1_000_000
 
 
@@ -555,7 +554,7 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
             hash, of = owners.popleft()
             row = np.mean([rows.popleft() for _ in range(of)], axis=0)
             work.tried.add(hash)
-            if np.abs(row).max() < LARGEST:  # neither NaN nor beyond what a shard can hold
+            if np.abs(row).max() <= store.LARGEST:  # nor NaN
                 yield hash, row
             else:
                 work.thumbnails.pop(hash, None)

@@ -409,7 +409,7 @@ def weigh_tags(
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
-    tagger = load_tagger(folder, data, found.model, [], place)
+    tagger = load_tagger(folder, data, found.model, found.matrix.shape[1], [], place)
     near = most_like(found.hashes, believes, labels)
     said = tags_to_share.support(found.matrix, owned, near, cells, np.concatenate([column, column]), tagger)
     having, asked = (both.reshape(2, -1).sum(axis=0) for both in (said.having, said.asked))

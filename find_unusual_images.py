@@ -23,8 +23,10 @@ import numpy as np
 
 import config
 from tagcheck import data_folder, dataset, detectors, findings, script, tags
+from tagcheck.data_folder import DATASET
 from tagcheck.dataset import Record
 from tagcheck.embedding import store
+from tagcheck.errors import MissingInput
 from tagcheck.findings import INCORRECT, TagFinding
 from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.script import run
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     usable = {record.hash: record for record in data.usable()}
     found = store.load(folder.embeddings, sorted(usable), data.model)
+    if not found.hashes:
+        raise MissingInput(f"No embeddings found: of none of the pictures of {data.path}; run {DATASET.made_by} again")
     records = [usable[hash] for hash in found.hashes]
     rows = unit_rows(found.matrix - found.matrix.mean(axis=0))  # without what all have in common
     judged = [one for tag, members in named_tags(records) for one in unlike(tag, members, rows)]

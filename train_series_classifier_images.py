@@ -242,7 +242,8 @@ def listen(
     Its names are the owner's by their own map, the shared one and their siblings. Which of its tags are
     series is known from the shared map alone.
     """
-    head = store.load_tag_head(folder.embeddings, pictures.embedded.model)
+    embedded = pictures.embedded
+    head = store.load_tag_head(folder.embeddings, embedded.model, embedded.matrix.shape[1])
     if head is None:
         return None
     shared = files.named(tag_map, "TAG_MAP") if tag_map else None
@@ -252,7 +253,7 @@ def listen(
     known = tagger_vocabulary.with_categories(known, head.tags, head.namespaces)
     owners = tagger_vocabulary.owners_tags(head.tags, frozenset().union(*pictures.written), known)
     return tagger_says.listen(
-        pictures.embedded.matrix,
+        embedded.matrix,
         head.weight,
         head.bias,
         head.tags,

@@ -1,1 +1,1 @@
-"""The shared package below the scripts: one floor of rooms, arrows pointing down only (see README)."""
+"""What the scripts share: a ground of modules, and wings that may use it (docs/architecture.md)."""

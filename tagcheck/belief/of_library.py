@@ -312,7 +312,7 @@ def _asked(
         pictures.matrix,
         tag_columns(pictures.visible[:n], names),
         names,
-        load_tagger(folder, data, pictures.model, pictures.notes, column),
+        load_tagger(folder, data, pictures.model, pictures.matrix.shape[1], pictures.notes, column),
         answered_cells(pictures.records[:n], column, decided, noes),
         data.parents,
         told(folder, pictures, column),
@@ -351,7 +351,7 @@ def further_taggers(
         notes: list[str] = []
         try:
             found = store.load(one.embeddings, hashes)
-            tagger = load_tagger(one, data, found.model, notes, column)
+            tagger = load_tagger(one, data, found.model, found.matrix.shape[1], notes, column)
         except (BadFile, MissingInput) as error:
             pictures.notes.append(f"{one.named} was not used: {error}")
             continue
@@ -390,10 +390,12 @@ def answered_cells(
 
 
 def load_tagger(
-    folder: DataFolder, data: Dataset, model: str | None, notes: list[str], column: dict[str, int]
+    folder: DataFolder, data: Dataset, model: str | None, width: int, notes: list[str], column: dict[str, int]
 ) -> Tagger | None:
-    """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
-    head = store.load_tag_head(folder.embeddings, model)
+    """The last layer of the tagger whose embeddings have `width` numbers, for those of its tags that the library uses, or None (with a
+    note).
+    """
+    head = store.load_tag_head(folder.embeddings, model, width)
     place_of_head = "/".join(filter(None, ("advanced_embeddings", folder.named, store.TAG_HEAD)))
     if head is None:
         notes.append(f"no {place_of_head}: the tagger was not used, only the library's own tags")

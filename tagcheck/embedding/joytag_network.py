@@ -113,6 +113,9 @@ def read_folder(folder: Path) -> Published:
     try:
         with torch.device("meta"):  # shapes alone: a false configuration asks for no memory
             network = ViT.from_config(config)
+            tokens = network.patch_embeddings(torch.empty(1, 3, network.image_size, network.image_size)).flatten(2)
+            if (made := tokens.shape[:0:-1]) != (wanted := network.pos_embedding.table.shape):
+                raise ValueError(f"its cnn_stem makes {made[0]} tokens of {made[1]}, not {wanted[0]} of {wanted[1]}")
     except (ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise BadFile(f"{folder / CONFIG} cannot be used: {error}") from None
     tags = read_vocabulary(folder / VOCABULARY, network.n_tags)
@@ -125,7 +128,7 @@ def read_folder(folder: Path) -> Published:
 def read_vocabulary(path: Path, count: int) -> list[str]:
     """The tags' names in the order of the head's rows, one a line. Raises `BadFile` when there are not `count` different ones."""
     try:
-        names = path.read_text(encoding="utf-8").split("\n")
+        names = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     tags = [name.strip() for name in names if name.strip()]
@@ -149,6 +152,8 @@ def load_weights(network: ViT, path: Path) -> None:
             found = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise BadFile(f"{path} is not a whole safetensors file ({error}): get it again") from None
+    if broken := [name for name, one in found.items() if not one.sum().isfinite()]:
+        raise BadFile(f"{path} holds no finite numbers in {broken[0]}: get it again")
     for name in HEAD:
         found[name] = found[name][: network.n_tags]
     network.load_state_dict(found, strict=True, assign=True)

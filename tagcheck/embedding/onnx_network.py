@@ -157,7 +157,14 @@ class OnnxNetwork:
     def _check(self, linear: Linear | None, labels: Names) -> None:
         """Two pictures of noise through the network: are its outputs as it is said, and does the head give them?"""
         noise = np.random.default_rng(0).integers(0, 256, (2, self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
-        rows, said = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
+        try:
+            rows, said = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # as in `_session`, and for outputs that are no arrays with an axis for pictures
+            raise BadFile(f"{self._path} cannot compute two pictures ({short(error, 200)})") from None
+        if not (np.isfinite(rows).all() and np.isfinite(said).all()):
+            raise BadFile(f"{self._path} gives numbers that are not finite: get it again")
         if rows.ndim != 2 or len(rows) != 2:
             raise BadFile(
                 f"{self._path}: {self._embedding!r} has the shape {rows.shape} for two pictures, one row each is expected"

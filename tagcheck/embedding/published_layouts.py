@@ -23,7 +23,8 @@ from tagcheck.embedding import tagger_json
 from tagcheck.embedding.onnx_graph import Graph
 from tagcheck.embedding.tagger_json import FILE, KIND, VERSION, Descriptor, Labels
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.json_files import NAME, anything, either, list_of, map_of, record, whole
+from tagcheck.files import listed
+from tagcheck.json_files import NAME, Wrong, anything, either, list_of, map_of, record, whole
 from tagcheck.pictures.preparation import FILTERS
 
 TAG_LISTS = ("selected_tags.csv", "tags_info.csv")
@@ -68,7 +69,7 @@ def recognise(folder: Path) -> tuple[str, Descriptor] | None:
 
     Raises `MissingInput` or `BadFile` naming the file that would tell what is not known.
     """
-    models = sorted(path for path in folder.glob("*.onnx") if path.is_file())
+    models = [path for path in listed(folder, "*.onnx") if path.is_file() and not path.name.startswith(".")]
     if not models:
         return None
     path = next((one for one in models if one.name == "model.onnx"), models[0])
@@ -79,6 +80,10 @@ def recognise(folder: Path) -> tuple[str, Descriptor] | None:
     graph.beside(folder, path.name)
     document: dict[str, Any] = {"kind": KIND, "version": VERSION, "name": _name(folder), "model": path.name}
     document |= _outputs(path, graph) | _described(folder, path, graph)
+    try:
+        tagger_json.SHAPE(document)
+    except Wrong as error:
+        raise BadFile(f"{folder}: what its files say makes no {FILE} ({error}): get it again, or write one") from None
     return written(document), tagger_json.parse(document)
 
 

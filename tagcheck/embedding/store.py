@@ -25,6 +25,8 @@ from tagcheck.files import NotAllowed, listed, there, write_atomically
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading, as many as the processor's cache holds
 HALF_BITS, HALF_SCALE, HALF_ENDS = np.int32(-0x70002000), np.float32(2.0**112), 2.0**16  # see `_as_float32`
+LARGEST = 1e12  # number of an embedding: squares of larger ones, added up over a library, leave float32
+HALF_LEAST = 2.0**-9  # largest number of a row from which float16 is off by less than a thousandth of its length
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 PIXEL_BYTES = 32  # of the digest of a picture's pixels
 MOST_HELD = 400_000  # embeddings that are kept in memory for all: who asks in another order has a copy beside
@@ -166,6 +168,17 @@ def found_model(folder: Path) -> tuple[str, str] | None:
     return None
 
 
+def compact(rows: np.ndarray) -> np.ndarray:
+    """`rows` (n, d) as float16, or as they are where that is too coarse: beyond its numbers, or a row of nothing but its smallest.
+
+    >>> compact(np.array([[0.1, 2.0]])).dtype, compact(np.array([[1e-6, 2e-7]])).dtype
+    (dtype('float16'), dtype('float64'))
+    """
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    fits = largest.max(initial=0.0) <= np.finfo(np.float16).max and largest[largest > 0].min(initial=1.0) >= HALF_LEAST
+    return rows.astype(np.float16) if fits else rows
+
+
 class _Row(NamedTuple):
     """One picture on its way into a shard, as `ShardWriter.add` takes it."""
 
@@ -212,12 +225,12 @@ class ShardWriter:
         picture, where known.
 
         A thumbnail is uint8 and one-dimensional, of one length in a folder; a digest is 64 hex digits. Raises ValueError for
-        rows that are not finite numbers.
+        rows that are not finite numbers of at most `LARGEST`.
         """
         if len(hashes) != len(rows) or (sizes is not None and len(sizes) != len(rows)):
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
-        if not np.isfinite(rows).all():
-            raise ValueError("embeddings that are not finite numbers")
+        if not (np.abs(rows) <= LARGEST).all():
+            raise ValueError(f"embeddings that are not finite numbers, or beyond {LARGEST:g}")
         none = [None] * len(rows)
         several = (none if one is None else one for one in (sizes, thumbnails, pixels))
         self._waiting += map(_Row, hashes, np.asarray(rows, dtype=np.float32), *several)
@@ -234,14 +247,13 @@ class ShardWriter:
 
         written = self._waiting[:count]
         rows = np.stack([one.embedding for one in written])
-        fits = np.abs(rows).max(initial=0.0) <= np.finfo(np.float16).max  # 65,504
         document: dict[str, Any] = {
             "kind": "embeddings",
             "version": VERSION,
             "model": self.model,
             "preprocess": self.preprocess,
             "hashes": [one.hash for one in written],
-            "embeddings": rows.astype(np.float16) if fits else rows,
+            "embeddings": compact(rows),
         }
         if any(one.size for one in written):
             document["sizes"] = np.array([one.size or (0, 0) for one in written], dtype=np.int32)
@@ -273,16 +285,14 @@ class ShardWriter:
         del self._waiting[:count]
 
 
-def load(
-    folder: Path, hashes: Iterable[str] | None = None, model: str | None = None, dtype: Any = np.float32
-) -> Embeddings:
-    """All embeddings in `folder` as one matrix; with `hashes`, only those of them that are there, in that order.
+def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = None) -> Embeddings:
+    """All embeddings in `folder` as one float32 matrix; with `hashes`, only those of them that are there, in that order.
 
     Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is damaged, holds other rows
     than it says or what is no number, or was made by another model than the rest (or than `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
-    if wanted is not None and (held := _HELD.get(folder)) and (taken := held.of(folder, wanted, model, dtype)):
+    if wanted is not None and (held := _HELD.get(folder)) and (taken := held.of(folder, wanted, model)):
         return taken
     place: dict[str, int] = {}  # hash -> row, counted over all parts
     parts: list[_Part] = []
@@ -310,7 +320,7 @@ def load(
         raise MissingInput(f"No embeddings found: no embeddings in {folder}: {MADE_BY} first")
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
     places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
-    return Embeddings(order, _gather(parts, np.array(starts), order, places, dtype), *(first or (None, None)))
+    return Embeddings(order, _gather(parts, np.array(starts), order, places), *(first or (None, None)))
 
 
 @dataclass(frozen=True)
@@ -322,9 +332,9 @@ class _Held:
     found: Embeddings
     row: dict[str, int]
 
-    def of(self, folder: Path, wanted: dict[str, None], model: str | None, dtype: Any) -> Embeddings | None:
+    def of(self, folder: Path, wanted: dict[str, None], model: str | None) -> Embeddings | None:
         """What `load` would read; None where it has to be read."""
-        if dtype != np.float32 or model not in (None, self.found.model) or not wanted.keys() <= self.asked:
+        if model not in (None, self.found.model) or not wanted.keys() <= self.asked:
             return None
         if self.stamp != _stamp(folder):
             return None
@@ -395,10 +405,10 @@ def save_tag_head(folder: Path, head: TagHead | None) -> None:
     write_atomically(path, lambda out: torch_files.save(document, out))
 
 
-def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
+def load_tag_head(folder: Path, model: str | None = None, width: int | None = None) -> TagHead | None:
     """The tag head, or None when there is none: the detectors then work from the library's own tags.
 
-    Raises `BadFile` when it is damaged or, with `model`, belongs to another model than the embeddings.
+    Raises `BadFile` when it is damaged or, with `model` and `width`, belongs to another model than the embeddings of so many numbers.
     """
     path = folder / TAG_HEAD
     if not there(path):
@@ -411,26 +421,27 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
         and all(isinstance(tag, str) for tag in tags)
         and isinstance(weight, pt_files.Raw)
         and isinstance(bias, pt_files.Raw)
+        and {weight.dtype, bias.dtype} <= {*FLOATS}
         and len(weight.shape) == 2
         and bias.shape == (len(tags),)
         and weight.shape[0] == len(tags)
     ):
         raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
+    rows, offsets = _as_float32(weight.array()), _as_float32(bias.array())
+    if not (np.isfinite(rows).all() and np.isfinite(offsets).all()):
+        raise BadFile(f"{path} holds numbers that are not finite: {MADE_BY} again")
     if model is not None and document.get("model") != model:
         raise BadFile(f"{path} is of model {document.get('model')}, the embeddings are of {model}: {MADE_BY} again")
+    if width not in (None, weight.shape[1]):
+        says = f"{path} is for embeddings of {weight.shape[1]} numbers, these have {width}"
+        raise BadFile(f"{says}: {MADE_BY} again")
     spaces, thresholds = document.get("namespaces"), document.get("thresholds")
     if not isinstance(spaces, list) or len(spaces) != len(tags) or not all(isinstance(one, str) for one in spaces):
         spaces = None
-    if not isinstance(thresholds, pt_files.Raw) or thresholds.shape != (len(tags),):
-        thresholds = None
-    return TagHead(
-        tags,
-        weight.array().astype(np.float32),
-        bias.array().astype(np.float32),
-        document.get("model", ""),
-        spaces,
-        None if thresholds is None else thresholds.array().astype(np.float32),
-    )
+    at = None
+    if isinstance(thresholds, pt_files.Raw) and thresholds.shape == (len(tags),) and thresholds.dtype in FLOATS:
+        at = thresholds.array().astype(np.float32)
+    return TagHead(tags, rows, offsets, document.get("model", ""), spaces, at)
 
 
 def _next_name(folder: Path, ending: str = ".pt") -> Path:
@@ -473,7 +484,7 @@ def _load_shard(path: Path, without: Container[str] = (), later: Container[str] 
     _check_kind(path, shard, "embeddings")
     hashes, rows = shard.get("hashes"), shard.get("embeddings")
     shape: Sequence[int] = getattr(rows, "shape", ())
-    if not (isinstance(hashes, list) and len(shape) == 2 and len(hashes) == shape[0]):
+    if not (isinstance(hashes, list) and len(shape) == 2 and len(hashes) == shape[0] and shape[1]):
         raise BadFile(f"{path}: hashes and embeddings do not belong together: remove it and {MADE_BY} again")
     if set(map(type, hashes)) - {str}:
         raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
@@ -610,12 +621,12 @@ class _Part:
         return found.array()
 
 
-def _gather(parts: list[_Part], starts: np.ndarray, hashes: list[str], places: np.ndarray, dtype: Any) -> np.ndarray:
+def _gather(parts: list[_Part], starts: np.ndarray, hashes: list[str], places: np.ndarray) -> np.ndarray:
     """Rows picked from the parts into one array, a part at a time.
 
     `places` (n,) of each hash: its row counted over all parts, which begin at `starts`.
     """
-    out = np.empty((len(hashes), parts[0].width), dtype=dtype)
+    out = np.empty((len(hashes), parts[0].width), dtype=np.float32)
     order = np.argsort(places, kind="stable")
     bounds = np.searchsorted(places[order], starts)
     for number in np.flatnonzero(np.diff(bounds)):
@@ -625,8 +636,8 @@ def _gather(parts: list[_Part], starts: np.ndarray, hashes: list[str], places: n
             rows = places[targets] - starts[number]
             whole = rows[-1] - rows[0] == len(rows) - 1  # the places are in order, so these are neighbours
             found = _as_float32(held[rows[0] : rows[-1] + 1] if whole else held[rows])
-            if not np.isfinite(found.sum(axis=1)).all():  # of finite rows only huge numbers add up to none
-                _check_finite(found, parts[number].path, [hashes[target] for target in targets])
+            if not (found.min() >= -LARGEST and found.max() <= LARGEST):
+                raise _unusable(found, parts[number].path, [hashes[target] for target in targets])
             out[targets] = found
     return out
 
@@ -643,13 +654,11 @@ def _as_float32(rows: np.ndarray) -> np.ndarray:
     bits &= HALF_BITS
     found = bits.view(np.float32)
     found *= HALF_SCALE
-    return found if found.min() > -HALF_ENDS and found.max() < HALF_ENDS else rows.astype(np.float32)
+    return found if found.min(initial=0) > -HALF_ENDS and found.max(initial=0) < HALF_ENDS else rows.astype(np.float32)
 
 
-def _check_finite(rows: np.ndarray, path: Path, hashes: list[str]) -> None:
-    finite = np.isfinite(rows).all(axis=1).tolist()
-    if not all(finite):
-        hash = hashes[finite.index(False)]
-        raise BadFile(
-            f"{path}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again"
-        )
+def _unusable(rows: np.ndarray, path: Path, hashes: list[str]) -> BadFile:
+    """What is wrong with the first of some rows that is beyond `LARGEST`."""
+    place = int(np.argmin((np.abs(rows) <= LARGEST).all(axis=1)))
+    numbers = f"numbers beyond {LARGEST:g}" if np.isfinite(rows[place]).all() else "numbers that are not finite"
+    return BadFile(f"{path}: the embedding of {hashes[place]} holds {numbers}: remove the file and {MADE_BY} again")

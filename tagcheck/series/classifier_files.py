@@ -26,6 +26,7 @@ from scipy.special import logit
 from tagcheck import data_folder, json_files, memory
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding import Embeddings
+from tagcheck.embedding.store import compact
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed, there, write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
@@ -137,7 +138,7 @@ class Classifier:
 
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         """The arrays of its files, by file and name."""
-        weights = _arrays(self.model) | {"exemplars": self.exemplars.astype(np.float16)}
+        weights = _arrays(self.model) | {"exemplars": compact(self.exemplars)}
         for front, mixing in ((ALONE, self.mixing), (HEARD, self.with_network)):
             weights |= {f"{front}{name}": one for name, one in vars(mixing).items()} if mixing else {}
         return {"weights": weights} | ({"network": dict(self.network)} if self.network else {})

@@ -16,6 +16,7 @@ from PIL import Image
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 from joytag_folder import make_tiny_model_folder
+from onnx import helper, numpy_helper
 from onnx_folder import DIMENSIONS, NAMES, by_hand, descriptor, make_onnx_folder, network, weights
 
 import advanced_joytag_processing as stage
@@ -200,6 +201,20 @@ def test_a_descriptor_that_does_not_fit_is_refused_by_name(tmp_path_factory, fol
         (own / path.name).write_bytes(path.read_bytes())
     with pytest.raises(BadFile, match=says):
         tagger.load(describe(own, **changes), "cpu")
+
+
+def test_a_network_that_gives_no_numbers_or_takes_one_picture_alone_is_refused(tmp_path):
+    own, kept = make_onnx_folder(tmp_path), weights()
+    onnx.save(network(kept | {"bias": kept["bias"] * np.nan}), own / "model.onnx")
+    with pytest.raises(BadFile, match="model.onnx gives numbers that are not finite"):
+        tagger.load(own, "cpu")
+    alone = network(kept)
+    (flat,) = (node for node in alone.graph.node if node.op_type == "Flatten")
+    flat.CopyFrom(helper.make_node("Reshape", ["pooled", "one"], ["norm/embedding"]))
+    alone.graph.initializer.append(numpy_helper.from_array(np.array([1, 24]), "one"))
+    onnx.save(alone, own / "model.onnx")
+    with pytest.raises(BadFile, match="model.onnx cannot compute two pictures"):
+        tagger.load(own, "cpu")
 
 
 def test_files_that_are_missing_or_damaged_are_named(tmp_path):

@@ -239,6 +239,8 @@ def test_the_wd_network_of_the_other_tests_needs_no_tagger_json(tmp_path):
     folder = make_onnx_folder(tmp_path / "wd-like")
     described = tagger.load(folder, "cpu")
     (folder / "tagger.json").unlink()
+    (folder / "model.onnx").rename(folder / "wd.onnx")
+    (folder / "._wd.onnx").write_bytes(b"\0\5\x16\7")  # what macOS keeps of a file on a disk of another system
     found = tagger.load(folder, "cpu")
     assert found.id == described.id and found.tags == NAMES[2:]
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 448, 448), dtype=np.uint8)
@@ -583,6 +585,7 @@ DAMAGED = [
     (steps({"type": "resize", "size": 32}, {"type": "center_crop", "size": [32, 32]}), "cuts the middle out"),
     (steps({"type": "sharpen"}), "has a step 'sharpen' that is not known"),
     (steps({"type": "pad_to_size", "size": 9, "background_color": "beige"}), "'beige', which is not a known colour"),
+    (steps(PAD | {"background_color": [1.0, 1.0, 1.0]}, RESIZED), "'background': entry 1: 1.0 is not a whole number"),
     (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), "resizes by 'nearest'"),
     (steps({"type": "normalize", "mean": 0, "std": 1}), "neither pads .* nor stretches"),
     (steps(PAD, RESIZED | {"size": [48, 48]}), "preprocess.json says 48 pixels a side, model.onnx takes 32"),

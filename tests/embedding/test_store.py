@@ -106,14 +106,16 @@ def test_the_later_of_two_shards_wins_also_when_the_clock_was_set_back(tmp_path,
 def test_numbers_are_kept_to_half_precision_and_larger_ones_than_that_holds_in_full(tmp_path):
     write(tmp_path, {A: [0.1, 1000.5]})
     write(tmp_path, {B: [1e6, 0.1]})
+    write(tmp_path, {C: [1e-6, 3e-8]})
     found = as_dict(load(tmp_path))
     assert found[A] == pytest.approx([0.1, 1000.5], rel=1e-3) and found[B] == [1e6, np.float32(0.1)]
+    assert found[C] == [np.float32(1e-6), np.float32(3e-8)]
 
 
 def test_rows_that_are_no_numbers_or_too_few_are_refused_before_anything_is_written(tmp_path):
     with ShardWriter(tmp_path, "m", "p") as writer:
-        for value in (np.nan, np.inf):
-            with pytest.raises(ValueError, match="not finite"):
+        for value in (np.nan, np.inf, 1e13, 1e300):
+            with pytest.raises(ValueError, match="not finite numbers, or beyond 1e.12"):
                 writer.add([A], np.array([[value]]))
         with pytest.raises(ValueError, match="2 hashes for 1 rows"):
             writer.add([A, B], np.ones((1, 2)))
@@ -278,6 +280,8 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
             {"embeddings": torch.tensor([[torch.inf, 2.0], [1.0, 1.0]], dtype=torch.float16)},
             f"the embedding of {A} holds",
         ),
+        ({"embeddings": torch.tensor([[1.0, 2.0], [-1e20, 1.0]])}, f"the embedding of {B} holds numbers beyond 1e.12"),
+        ({"embeddings": torch.ones(2, 0)}, "do not belong together"),
     ],
 )
 def test_a_shard_that_is_not_what_it_says_is_named(tmp_path, changes, says):
@@ -358,6 +362,10 @@ def test_the_tag_head_is_kept_in_full_precision(tmp_path):
         ({"tags": "ab"}, "do not belong together"),
         ({"tags": ["a", 1]}, "do not belong together"),
         ({"model": "other"}, "is of model other, the embeddings are of m"),
+        ({"weight": torch.ones(2, 5)}, "is for embeddings of 5 numbers, these have 3"),
+        ({"weight": torch.full((2, 3), torch.nan)}, "holds numbers that are not finite"),
+        ({"bias": torch.tensor([1e300, 1.0], dtype=torch.float64)}, "holds numbers that are not finite"),
+        ({"weight": torch.ones(2, 3).to(torch.float8_e4m3fn)}, "do not belong together"),
     ],
 )
 def test_a_tag_head_that_is_not_what_it_says_is_named(tmp_path, changes, says):
@@ -371,7 +379,7 @@ def test_a_tag_head_that_is_not_what_it_says_is_named(tmp_path, changes, says):
     }
     torch.save(document | changes, tmp_path / "tag_head.pt")
     with pytest.raises(BadFile, match=says):
-        load_tag_head(tmp_path, "m")
+        load_tag_head(tmp_path, "m", 3)
 
 
 # --- speed ---------------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ def rewrite(folder: Path, change) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def reconfigure(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     return np.concatenate(
@@ -157,6 +162,16 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
             lambda d: rewrite(d, lambda t: t.update({"norm.bias": torch.zeros(5)})),
             BadFile,
             r"norm.bias of shape \(5,\) instead of \(96,\)",
+        ),
+        (
+            lambda d: rewrite(d, lambda t: t["head.bias"][3:].fill_(torch.nan)),
+            BadFile,
+            "holds no finite numbers in head.bias",
+        ),
+        (
+            lambda d: reconfigure(d, patch_size=32),
+            BadFile,
+            "config.json cannot be used: its cnn_stem makes 784 tokens of 96, not 196 of 96",
         ),
     ],
 )

@@ -19,7 +19,7 @@ import run_error_detection
 from tagcheck import data_folder, detectors, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.embedding import ShardWriter
-from tagcheck.errors import UsageError
+from tagcheck.errors import MissingInput, UsageError
 from tagcheck.review import Review
 from webapp.app import create_app
 from webapp.state import Settings
@@ -62,6 +62,13 @@ def test_pictures_unlike_their_series_are_found_with_a_chance(folder, monkeypatc
     assert swapped <= found and len(found - swapped) <= 1
     assert report["summary"] == {"total_images_analyzed": 120, "errors_found": len(found)}
     assert all("unlike the other" in error["tags"][0]["why"] for error in report["errors"])
+
+
+def test_a_dataset_of_whose_pictures_none_is_embedded_is_not_one_without_faults(folder):
+    library(folder)
+    data_folder.save(folder, DATASET, {"results": [{"hash": "f" * 64, "existing_all_tags": ["series:a"]}]})
+    with pytest.raises(MissingInput, match="No embeddings found"):
+        find_unusual_images.main(["--data-dir", str(folder.root)])
 
 
 def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys, monkeypatch, table):
