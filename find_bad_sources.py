@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import fsum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -126,7 +127,7 @@ def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) 
 
 def total(weigh: dict[str, tuple[int, float]], some: Collection[str]) -> tuple[float, float]:
     """The tags of some pictures, and how many of them are believed wrong."""
-    return sum(weigh[hash][0] for hash in some), sum(weigh[hash][1] for hash in some)
+    return sum(weigh[hash][0] for hash in some), fsum(weigh[hash][1] for hash in some)  # the same in any order
 
 
 def batches(

@@ -68,7 +68,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     stages = ("demo", "serve", "test", "doctor", "install")
     parser.add_argument("what", nargs="?", default="demo", choices=stages, help="what to do (default: demo)")
     parser.add_argument("--no-serve", action="store_true", help="end after the reports (default: open the page)")
-    parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
+    parser.add_argument(
+        "--port", type=script.bounded(int, 1, 65535), metavar="N", default=5000, help="port of the page (default: 5000)"
+    )
     demo = "where the sample library and its data go (default: demo)"
     parser.add_argument("--demo", metavar="DIR", type=script.place, default="demo", help=demo)
     build = "which build of PyTorch: the small one for the processor alone, or the default one of this system"
@@ -106,13 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def port(text: str) -> int:
-    """An argparse type: a port, 1 to 65535."""
-    if not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
-    return int(text)
-
-
 # --- the environment -----------------------------------------------------------------------------------
 
 
@@ -126,6 +121,11 @@ def make_environment(torch: str, locked: bool = False) -> None:
         except ImportError:
             raise Failed("Python's venv module is missing (Debian, Ubuntu: apt-get install python3-venv)") from None
         say(f"(pip {ensurepip.version()} comes with this Python)")
+        for requirements in (
+            REQUIREMENTS,
+            TEST_REQUIREMENTS,
+        ):  # of one whose Python is gone, after an update of the system
+            mark(requirements)[0].unlink(missing_ok=True)
         venv.create(VENV, with_pip=True)
     if locked and not installed(REQUIREMENTS):
         install(REQUIREMENTS, "what the scripts need", LOCK, "--require-hashes", "--no-deps")

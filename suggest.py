@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     hashes = [hash.lower() for hash in args.hashes]
     wrong = [hash for hash in hashes if not HASH.fullmatch(hash)]
-    if wrong or bool(hashes) == bool(args.token or args.export):
-        raise UsageError(
-            f"{wrong[0]!r} is not a SHA-256 of 64 hex digits" if wrong else "name at least one HASH, or --export"
-        )
+    if wrong:
+        raise UsageError(f"{wrong[0]!r} is not a SHA-256 of 64 hex digits")
+    if bool(hashes) + bool(args.export) + args.token != 1:
+        raise UsageError("name at least one HASH, or --export, or --token, and one of these alone")
     with Review(folder.review) as review:
         if args.token:
             print(review.secret(by_picture.TOKEN))

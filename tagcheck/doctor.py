@@ -167,7 +167,8 @@ def model_files(model_dir: str | None) -> Iterator[Check]:
         yield Check(WARNING, "model", says)
         return
     try:
-        yield Check(OK, "model", f"{where}, {tagger.look(where)}, whole")
+        network = tagger.load(where, "cpu").network
+        yield Check(OK, "model", f"{where}, {network.name} {network.sha256[:12]}, whole")
     except ToolError as error:
         yield Check(PROBLEM, "model", str(error), error.exit_code)
 

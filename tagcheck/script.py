@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tagcheck import children, files, interruption, memory
 from tagcheck.data_folder import DataFolder
-from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
+from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError, short
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -28,6 +28,7 @@ T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
 DEVICES = ("auto", "cpu", "cuda", "mps")  # where PyTorch may compute
 FREE_SPACE = "free some space or choose another --data-dir"
+NO_MEMORY = ("OutOfMemoryError", "DefaultCPUAllocator")  # how PyTorch says it, of a graphics card and of the processor
 GRANT = "grant the right to it or choose another --data-dir"
 CHECK_IT = "see what is wrong there"
 WAYS_OUT = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FREE_SPACE)
@@ -55,8 +56,10 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except MemoryError as error:
-        detail = f" ({error})" if str(error) else ""
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in repr(error) for words in NO_MEMORY):
+            raise
+        detail = f" ({short(error)})" if str(error) else ""
         code = fail(f"not enough memory{detail}: close other programs, then run the same command again", 1)
     except OSError as error:
         if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine

@@ -123,3 +123,7 @@ def test_a_locked_environment_takes_the_lock_alone_and_checks_each_file(monkeypa
     pinned = re.findall(r"^([\w.-]+)==", start.LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     wanted = re.findall(r"^([\w.-]+)", start.REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name.replace("_", "-") for name in wanted} <= set(pinned)
+    monkeypatch.setattr(start, "PYTHON", tmp_path / "gone" / "python")
+    monkeypatch.setattr("venv.create", lambda *_, **options: None)
+    start.make_environment("auto", locked=True)
+    assert len(asked) == 4  # what was installed for a Python that is there no more counts for nothing

@@ -18,6 +18,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from tagcheck.embedding import tagger_json
+from tagcheck.embedding.joytag_network import SMALL_WORK
 from tagcheck.embedding.onnx_graph import Graph, Linear, package, with_output
 from tagcheck.embedding.store import TagHead
 from tagcheck.embedding.tagger_json import Descriptor, Names
@@ -31,7 +32,6 @@ NUMBERS = {
 }
 PRECISIONS = {name: np.dtype(kind).name for name, kind in NUMBERS.items() if kind is not np.uint8}
 PATCH = 16  # pixels a side that most networks take together, for guessing the work
-SMALL_WORK = 5e9  # operations a picture below which one thread is quicker, as in tagger.py
 # How far a probability of the head may be from the network's own.
 NEAR = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2}
 CHUNK = 1 << 20
@@ -154,17 +154,22 @@ class OnnxNetwork:
                 rows = rows * scale + offset
         return np.ascontiguousarray(rows if self._found.layout == "NHWC" else rows.transpose(0, 3, 1, 2), dtype=kind)
 
-    def _check(self, linear: Linear | None, labels: Names) -> None:
-        """Two pictures of noise through the network: are its outputs as it is said, and does the head give them?"""
+    def _tried(self) -> list[np.ndarray]:
+        """What the network makes of two pictures of noise: their embeddings and tags."""
         noise = np.random.default_rng(0).integers(0, 256, (2, self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         try:
-            rows, said = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
+            found = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # as in `_session`, and for outputs that are no arrays with an axis for pictures
             raise BadFile(f"{self._path} cannot compute two pictures ({short(error, 200)})") from None
-        if not (np.isfinite(rows).all() and np.isfinite(said).all()):
+        if not all(np.isfinite(one).all() for one in found):
             raise BadFile(f"{self._path} gives numbers that are not finite: get it again")
+        return found
+
+    def _check(self, linear: Linear | None, labels: Names) -> None:
+        """Two pictures of noise through the network: are its outputs as it is said, and does the head give them?"""
+        rows, said = self._tried()
         if rows.ndim != 2 or len(rows) != 2:
             raise BadFile(
                 f"{self._path}: {self._embedding!r} has the shape {rows.shape} for two pictures, one row each is expected"

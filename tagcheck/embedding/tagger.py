@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
@@ -97,20 +96,15 @@ class Tagger:
         said = f"{self.network.name} {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
         return "; ".join([said, *self.network.notes])
 
-    def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
-        """uint8 (b, 3, S, S) as `images.prepare` makes them, or a list of PIL pictures or of such arrays without b.
-
-        Returns their embeddings, float32 (b, d), not L2-normalised.
-        """
-        pixels = self._pixels(pictures)
-        begun = [self._begin(part) for part in pixels.split(self.batch_size)]
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """uint8 (3, S, S) each, as `preparation.prepare` makes them -> float32 (b, d), not L2-normalised."""
+        starts = range(0, len(pictures), self.batch_size)
+        begun = [self.begin(pictures[start : start + starts.step]) for start in starts]
         return np.concatenate([one.rows() for one in begun])
 
     def begin(self, pictures: Sequence[np.ndarray]) -> Begun:
         """One batch as `embed` takes it; where the tagger has an `ahead`, it is computed while the caller gathers the next."""
-        return self._begin(self._pixels(pictures))
-
-    def _begin(self, pixels: Tensor) -> Begun:
+        pixels = self._pixels(pictures)
         if self._lanes:
             future = self._lanes.submit(self._compute, pixels)
             return Begun(future.result, future.cancel)
@@ -124,23 +118,14 @@ class Tagger:
     def _compute(self, pixels: Tensor) -> Tensor:
         return torch.cat(list(self._computed(pixels)))
 
-    def _pixels(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> Tensor:
+    def _pixels(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """The pictures as one tensor; for a GPU in pinned memory, which it can fetch from by itself."""
-        pinned = self.device.type == "cuda"
-        if isinstance(pictures, (list, tuple)):
-            prepare = preparation.prepare
-            frames = [prepare(one, self.recipe) if isinstance(one, Image.Image) else one for one in pictures]
-            rows = torch.empty((len(frames), *frames[0].shape[1:], 3), dtype=torch.uint8, pin_memory=pinned)
-            preparation.batch(frames, rows.numpy())  # into the tensor's own memory
-            pixels = rows.permute(0, 3, 1, 2)
-        else:
-            pixels = torch.as_tensor(pictures)
-            pixels = pixels.pin_memory() if pinned else pixels
-        if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
-            raise ValueError(
-                f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})"
-            )
-        return pixels
+        side, first = self.image_size, pictures[0]
+        if first.dtype != np.uint8 or first.shape != (3, side, side):
+            raise ValueError(f"pictures of {first.dtype} {first.shape}, not uint8 (3, {side}, {side})")
+        rows = torch.empty((len(pictures), side, side, 3), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        preparation.batch(pictures, rows.numpy())  # into the tensor's own memory
+        return rows.permute(0, 3, 1, 2)
 
     def _computed(self, pixels: Tensor) -> Iterator[Tensor]:
         """The embeddings a batch at a time; where a batch does not fit the device's memory, it is halved from there on."""
@@ -246,15 +231,6 @@ def describe(folder: Path) -> tuple[Descriptor | None, str]:
         return described, ""
     recognised = published_layouts.recognise(folder)
     return (None, "") if recognised is None else (recognised[1], recognised[0])
-
-
-def look(folder: Path) -> str:
-    """The name and the weights of the tagger in `folder`, whose files are read and checked as `load` does."""
-    described, _ = describe(folder)
-    if described is None:
-        return f"JoyTag {read_folder(folder).sha256[:12]}"
-    network = OnnxNetwork(folder, described, torch.device("cpu"), explicit=False)
-    return f"{network.name} {network.sha256[:12]}"
 
 
 def overlooked_gpu() -> str | None:

@@ -332,7 +332,7 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
     model = tagger.load(folder, "cpu")
     assert found.model == model.id and found.header["model"]["preprocess"] == "white-square-bicubic-1-448"
     held = store.load(data.embeddings, hashes, model=model.id)
-    expected = model.embed([picture(seed) for seed in range(3)])
+    expected = model.embed([preparation.prepare(picture(seed), 448) for seed in range(3)])
     np.testing.assert_array_equal(held.matrix, expected.astype(np.float16).astype(np.float32))
     assert store.load_tag_head(data.embeddings, model.id).tags == NAMES[2:]
     joytag = str(make_tiny_model_folder(tmp_path / "joytag"))

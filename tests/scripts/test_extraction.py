@@ -30,7 +30,7 @@ from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes, file_formats, unreadable
 from tagcheck.pictures.decoder_processes import Prepared
-from tagcheck.pictures.preparation import Recipe, prepare_bytes
+from tagcheck.pictures.preparation import Recipe, prepare, prepare_bytes
 from tagcheck.review.store import IGNORED, Ask, Key, Review
 
 
@@ -273,7 +273,7 @@ def test_an_animation_gets_the_mean_of_its_frames(shelf):
     shelf.put("b.png", picture(3))
     shelf.run("--frames", 3, "--batch-size", 2)
     model = tagger.load(shelf.model, "cpu", "float32")
-    expected = model.embed(frames).mean(axis=0)
+    expected = model.embed([prepare(frame, 64) for frame in frames]).mean(axis=0)
     np.testing.assert_allclose(shelf.rows()[hash], expected, atol=2e-3)
 
 

@@ -56,7 +56,14 @@ def test_what_the_owner_decided_is_not_suggested_again(found, capsys):
     assert [row["tag"] for row in json.loads(asked(found, capsys, ONE, "--json"))[0]["add"]] == ["smile"]
 
 
-@pytest.mark.parametrize("options, says", [((), "at least one HASH"), (("abc",), "'abc' is not a SHA-256")])
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ((), "at least one HASH"),
+        (("--token", "--export", "csv"), "one of these alone"),
+        (("abc",), "'abc' is not a SHA-256"),
+    ],
+)
 def test_a_wrong_question_is_a_usage_error(found, options, says):
     with pytest.raises(UsageError, match=says):
         suggest.main(["--data-dir", str(found.root), *options])
