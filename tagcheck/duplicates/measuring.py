@@ -82,7 +82,7 @@ def measure(
     if len(changes) < FEWEST:
         return None
     kinds = np.array([change.how for change in changes])
-    embedded = model.embed(np.stack([change.frame for change in changes]))
+    embedded = model.embed([change.frame for change in changes])
     small = np.stack([change.thumbnail for change in changes])
     n, k = len(found.hashes), len(rows)
     cosine = pair_search.pair_cosines(np.concatenate([found.matrix, embedded]), rows, n + np.arange(k))
