@@ -335,9 +335,7 @@ def learn(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.n
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs[hand], y[hand])
             miss_rate = m.likely
-            share = frequency[some.column]
-            kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
-            del share
+            kappa = _wrong_rate(belongs, shown, some, frequency, usual)
         del shown
         floor = kappa * floor
     return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space, by_hand)
@@ -675,19 +673,27 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     return float(np.mean([_read_off(wrong, size, 0.001, 0.5, level).likely for level in FLOOR_LEVELS]))
 
 
-def _wrong_rate(
-    belongs: np.ndarray, shown: np.ndarray, share: np.ndarray, chance: np.ndarray, y: np.ndarray, usual: float
-) -> float:
-    """Wrong tags in units of what `chance` (m,) gives, kappa, in the `LOWEST` of it: those that are not `shown` to be right.
+def _wrong_rate(belongs: np.ndarray, shown: np.ndarray, cells: Cells, frequency: np.ndarray, usual: float) -> float:
+    """Wrong tags in units of what chance gives, kappa, in the `LOWEST` cells of each tag: those that are not `shown` to be right.
 
     They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
+    Each tag counts by its own lowest cells: a rare tag that is wrong on one picture is seen less well on all, so the lowest cells
+    of all tags together are those of tags without errors.
     """
-    order = np.argsort(belongs / share)
-    reached = chance[order]
-    np.cumsum(reached, out=reached)
-    low = order[: int(np.searchsorted(reached, LOWEST * reached[-1]))]
-    wrong, size = y[low] @ (1 - shown[low]), chance[low] @ (1 - belongs[low])
+    low = _lowest(belongs, cells.column, cells.weight)
+    chance = cells.weight[low] * frequency[cells.column[low]]
+    wrong, size = cells.given[low] @ (1 - shown[low]), chance @ (1 - belongs[low])
     return float(np.clip((wrong + RATE_PRIOR) / (size + RATE_PRIOR / usual), 0.001, 0.5))
+
+
+def _lowest(belongs: np.ndarray, column: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The places of the `LOWEST` cells of each tag, by `weight` (m,), where it is expected least."""
+    order = np.argsort(column + belongs / 2)  # by tag, then by what is believed
+    reached = np.cumsum(weight[order], dtype=np.float64)
+    start = np.append(0, np.cumsum(np.bincount(column)))
+    before = np.append(0, reached)[start]
+    stop = np.searchsorted(reached, before[:-1] + LOWEST * np.diff(before), side="right")
+    return np.concatenate([order[one:other] for one, other in zip(start.tolist(), stop.tolist())])
 
 
 def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:

@@ -108,10 +108,26 @@ def test_the_cells_of_a_fit_stand_for_all_and_are_the_same_every_time(monkeypatc
 
 def test_what_the_evidence_explains_at_its_low_end_is_not_taken_for_wrong_tags():
     rng = np.random.default_rng(0)
-    n, share, wrong = 100_000, np.full(100_000, 0.1), 0.04 * 0.1
+    n, wrong = 100_000, 0.04 * 0.1
     belongs = np.sort(rng.random(n)) * 0.02
     shows = rng.random(n) < belongs
-    y = (shows | (rng.random(n) < wrong)).astype(float)
+    y = shows | (rng.random(n) < wrong)
     said = y * belongs / (belongs + (1 - belongs) * wrong)
-    found = error_model._wrong_rate(belongs, said, share, share, y, usual=0.1)
+    found = error_model._wrong_rate(belongs, said, cells_of(np.zeros(n, int), y), np.array([0.1]), usual=0.1)
     assert 0.03 < found < 0.065 < y[: n // 2].mean() / 0.1
+
+
+def test_tags_that_an_error_blurs_count_for_how_often_tags_are_wrong():
+    rng = np.random.default_rng(0)
+    column = np.repeat(np.arange(100), 1000)
+    blurred = column < 50  # the wrong tags are among these, of which the evidence sees less on every picture
+    y = rng.random(len(column)) < np.where(blurred, 0.08 * 0.1, 0)
+    belongs = expit(np.where(blurred, -7, -14) + rng.normal(size=len(column)))
+    found = error_model._wrong_rate(belongs, np.zeros(len(column)), cells_of(column, y), np.full(100, 0.1), usual=0.04)
+    assert 0.035 < found < 0.045
+
+
+def cells_of(column, given):
+    """Cells of one picture each, without evidence."""
+    n = len(column)
+    return Cells(np.arange(n), column, np.zeros((n, 0), np.float32), given, np.ones(n, np.float32))
