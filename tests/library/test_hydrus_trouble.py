@@ -275,6 +275,16 @@ def test_a_file_that_hydrus_cannot_read_itself_costs_one_row(server: HydrusServe
     assert hydrus.thumbnail(hash) is None and hydrus.read(other)
 
 
+@pytest.mark.parametrize("data", [b"file", b"another picture", b""])
+def test_bytes_that_are_not_the_file_cost_one_row(server: HydrusServer, hydrus: Hydrus, data: bytes) -> None:
+    """An embedding of them would pass for the picture's own for ever."""
+    hash, other, *_ = server.files
+    server.files[hash].data = data
+    with pytest.raises(FileUnavailable, match=f"sends as the file {hash} is not that file") as caught:
+        hydrus.read(hash)
+    assert caught.value.status == "unreadable" and hydrus.read(other)
+
+
 @pytest.mark.parametrize(
     "tag", ["::", "::::", ":::x", "a\0b", "a\u200bb", "-x", "system:x", "x\ud800", "x" * 1100, "a:"]
 )

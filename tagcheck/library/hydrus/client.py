@@ -6,6 +6,7 @@ how tags are written, and which one of these writes cannot be undone exactly.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -332,18 +333,26 @@ class Hydrus(Library):
                 yield from self._answers(path, name, half, **more)
 
     def read(self, hash: str) -> bytes:
-        """The original file. `FileUnavailable` for what Hydrus does not have, or cannot read itself."""
+        """The original file, held against its hash. `FileUnavailable` for what Hydrus does not have, cannot read itself, or
+        sends damaged: the library's disk may be failing, or what is in between.
+        """
         if not self._is_heard_of(hash):
             raise FileUnavailable(f"Hydrus does not have the file {hash}: never imported")
         try:
             most = connection.LARGEST_FILE
-            return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=most).content
+            data = self.connection.request("GET", "/get_files/file", {"hash": hash}, most=most).content
         except HydrusSaysNo as error:
             if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise FileUnavailable(f"Hydrus cannot read the file {hash}: {error.says}") from None
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             raise FileUnavailable(f"Hydrus does not have the file {hash}: {error.says}") from None
+        if hashlib.sha256(data).hexdigest() != hash.lower():
+            damaged = f"what Hydrus sends as the file {hash} is not that file, so its disk or the way here damaged it"
+            raise FileUnavailable(
+                f"{damaged}: try again, then check the file in Hydrus (database > file maintenance)", "unreadable"
+            )
+        return data
 
     def render(self, hash: str) -> bytes | None:
         """A PNG drawn by Hydrus; None where it cannot draw, which its picture of an error message says by its frame."""
