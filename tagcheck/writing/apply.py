@@ -162,23 +162,36 @@ def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds:
     since a library may have been restored from an older copy.
 
     What was written `CERTAIN_AFTER` seconds ago and is there still is kept for good. What reads as before its write was
-    lost: it is not written again, but marked, for its owner to decide. Raises `LibraryError` where the library
-    cannot be asked, `UsageError` where another process holds the ledger for `seconds`.
+    lost: it is not written again, but marked, for its owner to decide. Reading holds nobody up: the ledger is held only
+    while a chunk is marked, and a row that was written meanwhile is passed over. Raises `LibraryError` where the library
+    cannot be asked, `UsageError` where another process holds the ledger for `seconds`; what was marked before is returned.
     """
-    with ledger.exclusive(seconds):
-        statuses = (WRITTEN, APPLIED, UNDONE) if everything else (WRITTEN,)
-        rows = ledger.last_words(identity(library), statuses)
-        certain = isoformat(utc_now() - timedelta(seconds=CERTAIN_AFTER))
-        kept, marked = 0, []
-        for chunk in _chunks(rows):
-            after = [_judged(library, row, now, row.changed <= certain) for row, now in _read(library, chunk)]
-            changed = [new for new, row in zip(after, chunk, strict=True) if new != row]
-            ledger.mark(changed)
-            marked += changed
-            kept += sum(new.status in (APPLIED, UNDONE) and not new.reason.startswith(LOST) for new in after)
-        marked = ledger.pick([row.id for row in marked])
-        lost = sum(row.reason.startswith(LOST) for row in marked)
-        return Confirmed(kept, lost, len(rows) - kept - lost, marked)
+    whose, statuses = identity(library), (WRITTEN, APPLIED, UNDONE) if everything else (WRITTEN,)
+    certain = isoformat(utc_now() - timedelta(seconds=CERTAIN_AFTER))
+    # The write behind such a row found its tag as the row had left it.
+    over = [replace(row, status=APPLIED if row.goal == GO else UNDONE, reason="") for row in ledger.overtaken(whose)]
+    if over:
+        with ledger.exclusive(seconds):
+            ledger.mark(over)
+    kept, seen, last, marked = 0, 0, 0, [row.id for row in over]
+    while rows := ledger.last_words(whose, statuses, last, CHUNK):
+        try:
+            read = dict(_read(library, rows))
+            with ledger.exclusive(seconds):
+                same = [row for row in ledger.last_words(whose, statuses, last, CHUNK) if row in read]
+                after = [_judged(library, row, read[row], row.changed <= certain) for row in same]
+                changed = [new for new, row in zip(after, same, strict=True) if new != row]
+                ledger.mark(changed)
+        except (LibraryError, UsageError):
+            if not marked:
+                raise
+            break
+        marked += [row.id for row in changed]
+        kept += sum(new.status in (APPLIED, UNDONE) and not new.reason.startswith(LOST) for new in after)
+        seen, last = seen + len(same), rows[-1].id
+    found = ledger.pick(marked)
+    lost = sum(row.reason.startswith(LOST) for row in found)
+    return Confirmed(kept, lost, seen - kept - lost, found)
 
 
 def _read(library: Library, rows: list[LedgerRow]) -> Iterator[tuple[LedgerRow, str]]:

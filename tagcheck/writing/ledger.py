@@ -46,6 +46,12 @@ CREATE INDEX IF NOT EXISTS ledger_rows_by_picture ON ledger_rows (hash, tag, id)
 CREATE INDEX IF NOT EXISTS ledger_rows_by_batch ON ledger_rows (batch, id);
 CREATE INDEX IF NOT EXISTS ledger_rows_by_status ON ledger_rows (status, id);
 """
+OF_LIBRARY = "stored_tag IS NOT NULL AND batch IN (SELECT id FROM ledger_batches WHERE library = ?)"
+# Whether something else was noted since about the same tag, picture and service; what failed or needed nothing changed nothing.
+OVERTAKEN = f"""EXISTS (
+    SELECT 1 FROM ledger_rows n WHERE n.hash = ledger_rows.hash AND n.id > ledger_rows.id AND n.stored_tag = ledger_rows.stored_tag
+    AND n.service = ledger_rows.service AND n.status NOT IN ('{FAILED}', '{SETTLED}')
+"""
 
 
 @dataclass(frozen=True)
@@ -141,15 +147,14 @@ class Ledger:
             raise UsageError(f"no row {lost[0]} in the ledger {self.path}")
         return [found[id] for id in ids]
 
-    def last_words(self, library: str, statuses: Sequence[str]) -> list[LedgerRow]:
-        """The rows with one of `statuses` after which nothing was noted about the same tag, picture and service."""
-        marks = ", ".join("?" * len(statuses))
-        return self._select(
-            f"status IN ({marks}) AND stored_tag IS NOT NULL AND batch IN (SELECT id FROM ledger_batches WHERE library = ?)"
-            " AND NOT EXISTS (SELECT 1 FROM ledger_rows n WHERE n.hash = ledger_rows.hash AND n.id > ledger_rows.id"
-            " AND n.stored_tag = ledger_rows.stored_tag AND n.service = ledger_rows.service AND n.status != ?)",
-            [*statuses, library, FAILED],
-        )
+    def last_words(self, library: str, statuses: Sequence[str], after: int, most: int) -> list[LedgerRow]:
+        """The first `most` rows behind the row `after` that have one of `statuses` and are the last about their tag, picture and service."""
+        where = f"id > ? AND status IN ({', '.join('?' * len(statuses))}) AND {OF_LIBRARY} AND NOT {OVERTAKEN})"
+        return self._select(where, [after, *statuses, library], most)
+
+    def overtaken(self, library: str) -> list[LedgerRow]:
+        """The written rows that are not the last about their tag, picture and service, where those behind them are written too."""
+        return self._select(f"status = ? AND {OF_LIBRARY} AND {OVERTAKEN} AND n.status != ?)", [WRITTEN, library, OPEN])
 
     def not_known(self, since: str) -> int:
         """How many writes the library has, or has not any more, that were made or taken back after a dataset of that time was read."""
@@ -222,10 +227,10 @@ class Ledger:
             rows,
         )
 
-    def _select(self, where: str, values: list[Any]) -> list[LedgerRow]:
+    def _select(self, where: str, values: list[Any], most: int = -1) -> list[LedgerRow]:
         with self._reading() as db:
-            query = f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id"
-            return [] if db is None else [LedgerRow(**row) for row in db.execute(query, values)]
+            query = f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id LIMIT ?"
+            return [] if db is None else [LedgerRow(**row) for row in db.execute(query, [*values, most])]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:

@@ -193,6 +193,51 @@ def test_only_the_last_word_on_a_tag_is_read_again(scene):
     assert scene.confirm(everything=True).rows == []
 
 
+def test_reading_again_holds_up_no_apply_and_passes_over_what_that_writes(scene, monkeypatch):
+    scene.apply()
+    scene.later()
+    library, states = scene.library(), scene.library().states
+
+    def slow(places):
+        """What is read is from before its owner takes the tag off again."""
+        read = states(places)
+        with scene.ledger.exclusive(0):
+            pass
+        applying.apply(scene.ledger, scene.library(), [TagChange(scene.files[0], "hat", "remove")])
+        return read
+
+    monkeypatch.setattr(library, "states", slow)
+    found = applying.confirm(scene.ledger, library)
+    assert (found.kept, found.lost) == (5, 0) and scene.ledger.rows()[0].status == WRITTEN
+
+
+def test_a_write_that_was_overtaken_is_not_being_confirmed_for_ever(scene):
+    scene.apply()
+    applying.apply(scene.ledger, scene.library(), [TagChange(scene.files[0], "hat", "remove")])
+    scene.later()
+    assert scene.confirm().kept == 6 and scene.statuses() == {APPLIED}
+
+
+def test_what_was_read_again_before_the_client_went_away_is_kept(scene, monkeypatch):
+    scene.apply()
+    scene.later()
+    monkeypatch.setattr(applying, "CHUNK", 4)
+    library = scene.library()
+    states, asked = library.states, []
+
+    def once(places):
+        asked.append(places)
+        if len(asked) > 1:
+            raise LibraryUnreachable("it ended")
+        return states(places)
+
+    monkeypatch.setattr(library, "states", once)
+    found = applying.confirm(scene.ledger, library)
+    assert (found.kept, found.written) == (4, 0) and [row.status for row in scene.ledger.rows()] == [APPLIED] * 4 + [
+        WRITTEN
+    ] * 2
+
+
 def test_a_client_that_dies_while_it_is_asked_to_save_leaves_rows_open(scene):
     def dies(call):
         if call.path == "/manage_database/force_commit":
