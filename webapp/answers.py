@@ -1,15 +1,19 @@
 """What a request is answered with: the next page and what happened for a person, numbers for the page's script, files to keep."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import abort, flash, redirect, request, url_for
+from flask import abort, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
 from tagcheck.review import Filter, Review
 from tagcheck.review.exporting import KINDS, as_csv, as_json
+from webapp.security import CSRF
+
+MESSAGES = 20  # that wait for a browser at most
 
 
 def to_script() -> bool:
@@ -19,9 +23,20 @@ def to_script() -> bool:
 
 def go(endpoint: str, message: str = "", **values: Any) -> Response:
     """Show a page, with what happened on it."""
-    if message:
-        flash(message)
+    tell(message)
     return redirect(url_for(endpoint, **values), 303)
+
+
+def tell(*messages: str) -> None:
+    """Have the next page of this browser say these. They are kept here: a cookie of more than 4 kB is lost, with what it said."""
+    if browser := session.get(CSRF):
+        waiting = current_app.extensions["tagcheck_messages"].setdefault(browser, deque(maxlen=MESSAGES))
+        waiting.extend(filter(None, messages))
+
+
+def told() -> Sequence[str]:
+    """What waits to be said to this browser, once."""
+    return current_app.extensions["tagcheck_messages"].pop(session.get(CSRF), ())
 
 
 def place() -> dict[str, str | None]:

@@ -51,7 +51,7 @@ from webapp import (
     views,
     words,
 )
-from webapp.answers import go, to_script
+from webapp.answers import go, to_script, told
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
@@ -70,6 +70,7 @@ def create_app(settings: Settings) -> Flask:
         security.install(app, store, settings.host, str(settings.folder.root))
         applying_views.catch_up(store)
     words.install(app)
+    app.extensions["tagcheck_messages"] = {}  # that wait to be said, by browser
     running.install(app)
     pictures.install(app, settings)
     for room in (views, deciding, applying_views, rules, sharing):
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> Flask:
     app.context_processor(
         lambda: {
             **_keys(settings.folder.root),
+            "told": told,
             "theme": session.get("theme", "system"),
             "hide_pictures": session.get("hide_pictures", False),
             "library_name": settings.library_name,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, abort, flash, render_template, request
+from flask import Blueprint, abort, render_template, request
 from werkzeug.wrappers import Response
 
 from tagcheck.changes import TagChange
@@ -18,7 +18,7 @@ from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview,
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import outcomes
 from webapp import confirming, state, words
-from webapp.answers import go, table
+from webapp.answers import go, table, tell
 from webapp.running import Job, jobs
 from webapp.state import review, settings
 
@@ -55,6 +55,7 @@ def preview() -> str:
         by=by,
         sizes=Counter(one.hash if picture else one.tag for one in writes),
         row_value=_value,
+        takes=Counter(map(_value, made.writes)),
         state_words=_state_words(service),
         waiting=len(keys),
         made=made,
@@ -93,7 +94,7 @@ def apply() -> Response:
     if service is None:
         abort(409, f"Nothing can be written: {library.why_no_service()}.")
     if digest(made) != request.form.get("digest"):
-        other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."
+        other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now, every row ticked."
         return go("applying.preview", other, service=service.key)
     # A change may take several rows, a tag service each: one unticked row leaves all of it out.
     left_out = set(Counter(request.form.getlist("shown")) - Counter(request.form.getlist("write")))
@@ -101,8 +102,8 @@ def apply() -> Response:
     wanted = changes(going)
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
-    many = words.plural(len(left_out), "change")
-    also = f"{many} left out: still accepted, and here again the next time." if left_out else ""
+    many = words.plural(len(keys) - len(going), "change")
+    also = f"{many} left out: still accepted, and here again the next time." if len(going) < len(keys) else ""
 
     def work(job: Job) -> Results:
         with Review(shared.ledger.path) as store, store.held(going):
@@ -289,8 +290,7 @@ def _finish(job: Job, also: str) -> Response:
         return go("applying.batches", f"{job.words}: {job.error}")
     results: Results = job.result
     said = [in_words(job.kind, result) for result in results] or ["Nothing was left open."]
-    for line in filter(None, [*said, also]):
-        flash(line)
+    tell(*said, also)
     number = results[0].batch if len(results) == 1 and isinstance(results[0], BatchResult) else None
     return go("applying.batch", number=number) if number else go("applying.batches")
 

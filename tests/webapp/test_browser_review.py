@@ -323,6 +323,15 @@ def test_the_grid_keeps_its_place_brings_the_next_page_and_is_one_tab_stop(tab, 
     assert tab.evaluate("window.stayed") and abs(tab.evaluate("scrollY") - top) < 200
     assert tab.evaluate("document.activeElement.closest('.tile').dataset.hash") == after
     assert site.queue("ignored") == 2 and tab.locator(".tile").count() == COUNT - 5
+    for key, left in (("u", 0), ("Control+y", 2), ("u", 0)):
+        tab.keyboard.press(key)
+        tab.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=COUNT - 3 - left)
+        assert (
+            tab.evaluate("window.stayed") and abs(tab.evaluate("scrollY") - top) < 200 and site.queue("ignored") == left
+        )
+    assert tab.locator(".tile").nth(32).get_attribute("data-hash") == after
+    for key in (" ", "Shift+ArrowRight", "x"):
+        tab.keyboard.press(key)
     tab.keyboard.press("Enter")
     assert tab.locator(".large img").is_visible()
     tab.keyboard.press("Escape")
@@ -394,7 +403,7 @@ def test_a_run_that_answers_cut_by_half_says_so(tab, site):
     assert "82 found, after 370 in the run before" in note and "decided 13 in between" in note
 
 
-def test_a_row_of_the_difference_can_be_left_out_and_what_is_not_in_the_dataset_is_said(tab, site):
+def test_a_row_of_the_difference_can_be_left_out_and_what_is_not_in_the_dataset_is_said(tab, site, monkeypatch):
     tab.goto(site.address(f"/error-review/card?hash={site.hashes[5]}"))
     tab.keyboard.press("a")
     settle(tab)
@@ -402,6 +411,12 @@ def test_a_row_of_the_difference_can_be_left_out_and_what_is_not_in_the_dataset_
     boxes = tab.locator('.changes input[name="write"]')
     assert boxes.count() == 9 and "current" not in tab.locator("main").inner_text()
     boxes.first.uncheck()
+    tab.get_by_role("link", name="picture", exact=True).click()
+    assert boxes.evaluate_all("all => all.filter((box) => !box.checked).length") == 1
+    monkeypatch.setattr("webapp.applying_views.ROWS", 3)
+    tab.get_by_role("link", name="tag", exact=True).click()
+    tab.get_by_role("link", name="Later").click()
+    assert boxes.count() == 3
     tab.get_by_role("button", name="Write 8 of 9 changes").click()
     tab.wait_for_selector("#said >> text=8 changes applied")  # at once, or by way of the page that follows the job
     assert site.queue("accepted") == 1 and "1 change left out" in tab.locator("#said").inner_text()

@@ -983,6 +983,17 @@ def test_a_form_without_this_browsers_token_is_turned_away(page, token):
     assert page.app.test_client().post("/error-review/undo", data={"csrf": ""}).status_code == 403
 
 
+def test_a_message_of_any_length_is_said_once_on_the_next_page(page):
+    """A browser drops a cookie of more than 4 kB."""
+    tag = "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))
+    finding = re.search(r'name="finding" value="([^"]+)"', page.get("/error-review/card"))[1]
+    form = {"csrf": page.token(), "finding": finding, "own": "add", "own_tag": tag}
+    answer = page.client.post("/error-review/decide", data=form)
+    assert len(answer.headers.get("Set-Cookie", "")) < 4000
+    line = f"<p>Accepted: add {tag}"
+    assert line in page.get("/error-review") and line not in page.get("/error-review")
+
+
 def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):
     page.token()
     assert "Set-Cookie" not in page.client.get(f"/pictures/{page.hashes[0]}/thumbnail").headers

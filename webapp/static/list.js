@@ -98,9 +98,8 @@ function decide(button) {
   const data = new FormData(many, button);
   const all = boxes();
   const stays = all.slice(all.indexOf(chosen[0])).find((box) => !chosen.includes(box)) ?? all.filter((box) => !chosen.includes(box)).at(-1);
-  for (const box of chosen) box.closest(".tile").remove();
-  last = null;
-  take(false);
+  const everything = taking();
+  const tilesGone = takeAway(chosen.map((box) => box.closest(".tile")));
   if (stays) {
     stop(stays);
     stays.focus({ preventScroll: true });
@@ -108,15 +107,61 @@ function decide(button) {
   outbox.send(many.action, data, (body) => {
     say(body.message);
     if (body.ok) {
+      const before = Number(many.dataset.suggestions.replace(/,/g, ""));
       count(body);
       recount(body);
       if (boxes().length) {
+        walked.undo.push({ tiles: tilesGone, here: body.suggestions, there: before });
+        walked.redo = [];
+        if (everything) walked.undo = [];  // what was on other pages is not known here
         more();
         return;
       }
     }
-    sessionStorage.setItem("told", body.message);
-    outbox.sending.then(() => location.reload());
+    again(body.message);
+  }, () => setTimeout(() => location.reload(), 1500));
+}
+
+const again = (message) => {
+  sessionStorage.setItem("told", message);
+  outbox.sending.then(() => location.reload());
+};
+
+// Decisions of this page that an undo or redo can show without a reload: the tiles, each with that which came behind it, and how
+// many suggestions the view holds on this side of the step and beyond it.
+const walked = { undo: [], redo: [] };
+
+function takeAway(gone) {
+  const places = gone.map((tile) => [tile, tile.nextElementSibling]);
+  for (const tile of gone) tile.remove();
+  last = null;
+  take(false);
+  return places;
+}
+
+function bringBack(places) {
+  for (const [tile, next] of [...places].reverse()) {
+    tile.querySelector("input").checked = false;
+    tiles.insertBefore(tile, next?.isConnected ? next : null);
+  }
+  const box = places[0][0].querySelector("input");
+  stop(box);
+  box.focus({ preventScroll: true });
+  box.closest(".tile").scrollIntoView({ block: "nearest" });
+  take(false);
+}
+
+// An undo or redo keeps the grid and its place, where it takes back or does again what was decided here; else the page shows what is there.
+function walk(form, button, way) {
+  outbox.send(button.getAttribute("formaction") ?? form.action, new FormData(form), (body) => {
+    const step = walked[way].pop();
+    if (!body.ok || !step || step.there !== body.suggestions) return again(body.message);
+    say(body.message);
+    count(body);
+    recount(body);
+    if (way === "undo") bringBack(step.tiles);
+    else step.tiles = takeAway(step.tiles.map(([tile]) => tile));
+    walked[way === "undo" ? "redo" : "undo"].push({ ...step, here: step.there, there: step.here });
   }, () => setTimeout(() => location.reload(), 1500));
 }
 
@@ -212,6 +257,10 @@ if (many) {
   many.addEventListener("submit", (event) => {
     event.preventDefault();
     if (event.submitter) decide(event.submitter);
+  });
+  document.querySelector("form.undo").addEventListener("submit", (event) => {
+    event.preventDefault();
+    walk(event.target, event.submitter, event.submitter.id);
   });
   takeAll.addEventListener("click", () => {
     take(true);
