@@ -24,10 +24,13 @@ document.addEventListener("change", ({ target }) => {
   tell();
 });
 
-addEventListener("pageshow", () => {  // a browser that comes back keeps what was unticked, as it was then
+function draw() {
   for (const box of boxes) box.checked = !leftOut.has(box.value);
   if (button) tell();
-});
+}
+
+draw();
+addEventListener("pageshow", draw);  // a browser that comes back keeps what was ticked then
 
 form?.addEventListener("formdata", ({ formData }) => {
   const here = new Set(boxes.map((box) => box.value));
