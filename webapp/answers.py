@@ -36,7 +36,8 @@ def tell(*messages: str) -> None:
 
 def told() -> Sequence[str]:
     """What waits to be said to this browser, once."""
-    return current_app.extensions["tagcheck_messages"].pop(session.get(CSRF), ())
+    waiting: dict[str, deque[str]] = current_app.extensions["tagcheck_messages"]
+    return waiting.pop(session.get(CSRF, ""), deque())
 
 
 def place() -> dict[str, str | None]:
