@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import abort, current_app, redirect, request, session, url_for
+from flask import abort, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from tagcheck.review import Filter, Review
 from tagcheck.review.exporting import KINDS, as_csv, as_json
-from webapp.security import CSRF
+from webapp.security import token
 
 MESSAGES = 20  # that wait for a browser at most
 
@@ -29,15 +29,14 @@ def go(endpoint: str, message: str = "", **values: Any) -> Response:
 
 def tell(*messages: str) -> None:
     """Have the next page of this browser say these. They are kept here: a cookie of more than 4 kB is lost, with what it said."""
-    if browser := session.get(CSRF):
-        waiting = current_app.extensions["tagcheck_messages"].setdefault(browser, deque(maxlen=MESSAGES))
-        waiting.extend(filter(None, messages))
+    waiting: dict[str, deque[str]] = current_app.extensions["tagcheck_messages"]
+    waiting.setdefault(token(), deque(maxlen=MESSAGES)).extend(filter(None, messages))
 
 
 def told() -> Sequence[str]:
     """What waits to be said to this browser, once."""
     waiting: dict[str, deque[str]] = current_app.extensions["tagcheck_messages"]
-    return waiting.pop(session.get(CSRF, ""), deque())
+    return waiting.pop(token(), deque())
 
 
 def place() -> dict[str, str | None]:

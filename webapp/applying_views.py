@@ -30,6 +30,7 @@ DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "re
 BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
 Results = list[BatchResult | Confirmed]
 STATUS_WORDS = {ledger.OPEN: "left open", ledger.WRITTEN: "written, being confirmed", ledger.SETTLED: "needed nothing"}
+BACK_WORDS = {ledger.OPEN: "undo left open", ledger.WRITTEN: "taken back, being confirmed"}
 
 blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
 
@@ -128,7 +129,7 @@ def batch(number: int) -> str:
     rows = shared.ledger.rows(number)
     shared.lost = ""
     order, services, library = {ledger.FAILED: 0, ledger.OPEN: 1}, shared.services(), shared.there()
-    standing = [row.write for row in rows if row.status in (ledger.APPLIED, ledger.WRITTEN) and row.write]
+    standing = [row.write for row in rows if applying.can_undo(row) and row.write]
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     return render_template(
         "batch.html",
@@ -139,7 +140,8 @@ def batch(number: int) -> str:
         state_words=_state_words(next(iter(services.values()), None)),
         can_undo=sum(applying.can_undo(row) for row in rows),
         leftovers=applying.leftovers(library, standing) if library else [],
-        status_words=STATUS_WORDS,
+        standings=Counter(map(_standing, rows)),
+        row_standing=_standing,
     )
 
 
@@ -303,7 +305,8 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     said = [f"{words.plural(result.applied, 'change')} {verb}"]
     if result.written:
         said = said if result.applied else []
-        done = "taken back" if kind == "undo" else "written"
+        back = kind == "undo" or {row.goal for row in result.rows} == {ledger.BACK}
+        done = "taken back" if back else "written"
         many = words.plural(result.written, "change")
         said.append(f"{many} {done}, being confirmed until the library has surely saved")
     if result.failed:
@@ -313,6 +316,12 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     if result.open:
         said.append(f"{result.open:,} wait: {result.waiting}")
     return ", ".join(said) + "."
+
+
+def _standing(row: LedgerRow) -> str:
+    """Where a row stands, in words."""
+    back = BACK_WORDS.get(row.status) if row.goal == ledger.BACK else None
+    return back or STATUS_WORDS.get(row.status, row.status)
 
 
 def _shown(rows: Sequence[Any]) -> dict[str, Any]:

@@ -65,12 +65,17 @@ class Hosts:
         return [b"This page answers to localhost only. Open it by the address that it printed at its start.\n"]
 
 
-def csrf_field() -> Markup:
-    """The field with the token that this browser's forms carry."""
+def token() -> str:
+    """What this browser's session is known by, and its forms carry; made at first."""
     if CSRF not in session:
         session[CSRF] = secrets.token_hex(16)
         session.permanent = True
-    return Markup('<input type="hidden" name="csrf" value="{}">').format(session[CSRF])
+    return str(session[CSRF])
+
+
+def csrf_field() -> Markup:
+    """The field with the token that this browser's forms carry."""
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(token())
 
 
 def trusted(name: str, host: str) -> bool:

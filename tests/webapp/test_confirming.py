@@ -108,3 +108,13 @@ def test_what_the_client_lost_is_written_again_after_a_question(page):
 def test_an_undo_is_confirmed_too(page):
     text = page.press(page.text, "Undo the whole batch")
     assert "2 changes taken back, being confirmed" in text and "Undo the whole batch" not in text
+    assert "2 taken back, being confirmed" in text and "2 written" not in text
+
+
+def test_an_undo_that_a_client_which_is_away_left_open_is_called_one(page):
+    page.server.stop()
+    text = page.press(page.text, "Undo the whole batch")
+    assert "2 undo left open" in text
+    page.server.start()
+    text = page.press(text, "Finish what is left open")
+    assert "2 changes taken back, being confirmed" in text and "2 changes written" not in text
