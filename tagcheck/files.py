@@ -72,7 +72,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as out:
-            _claim(out.fileno())
+            claim(out.fileno())
             write(out)
             out.flush()
             os.fsync(out.fileno())
@@ -89,7 +89,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
     sync_folder(path.parent)
 
 
-def _claim(handle: int) -> bool:
+def claim(handle: int) -> bool:
     """Lock an open file as long as it is open, so that nobody takes it for an orphan. False where another process has it."""
     try:
         if fcntl is not None:
@@ -108,7 +108,7 @@ def sweep(folder: Path) -> None:
             if ORPHAN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError), open(entry.path, "rb") as file:
                     old = time.time() - os.fstat(file.fileno()).st_mtime >= SETTLED_SECONDS
-                    if old and _claim(file.fileno()):
+                    if old and claim(file.fileno()):
                         if fcntl is None:
                             file.close()
                         os.unlink(entry.path)

@@ -21,7 +21,7 @@ import requests
 import joytag
 from tagcheck.embedding import published_layouts
 from tagcheck.errors import BadFile, MissingInput, UsageError, short
-from tagcheck.files import sync_folder, write_atomically
+from tagcheck.files import claim, sync_folder, write_atomically
 
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
@@ -184,9 +184,13 @@ def _fetch(path: Path, announced: Announced, source: Source, progress: Progress 
 
 
 def _append(part: Path, announced: Announced, here: int, name: str, progress: Progress | None) -> None:
-    """Fetch the bytes from `here` on into `part`. Raises requests.RequestException when the connection breaks."""
+    """Fetch the bytes from `here` on into `part`. Raises requests.RequestException when the connection breaks, `UsageError`
+    where another process is at it.
+    """
     headers = {**announced.headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
     with open(part, "ab") as out, requests.get(announced.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if not claim(out.fileno()):
+            raise UsageError(f"another run is fetching {name} into {part.parent}: wait for it or stop it first")
         answer.raise_for_status()
         if here and answer.status_code != requests.codes.partial_content:
             out.truncate(0)  # the server starts from the beginning, whatever was asked

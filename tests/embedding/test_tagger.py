@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from joytag_folder import REFERENCE, make_model_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tagcheck import script
+from tagcheck import files, script
 from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.pictures import preparation
@@ -414,6 +415,21 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path, forg
     folder = download.ensure(tmp_path / "weights", hub.address, pause=0)
     assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
     assert len(hub.ranges) == 2 and hub.ranges[0] == f"bytes={7 * download.CHUNK}-"  # half of it, in whole pieces
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_two_runs_never_fetch_into_one_file(hub, tmp_path):
+    folder = tmp_path / "weights"
+    hub.breaks, hub.forget_ranges = 100, True
+    with pytest.raises(MissingInput):
+        download.ensure(folder, hub.address, pause=0)
+    (part,) = folder.glob("*.part")
+    hub.breaks = 0
+    with open(part, "ab") as other:
+        assert files.claim(other.fileno())
+        with pytest.raises(UsageError, match="another run is fetching model.safetensors"):
+            download.ensure(folder, hub.address)
+    assert download.ensure(folder, hub.address) == folder
 
 
 def test_a_download_given_up_goes_on_in_the_next_run(hub, tmp_path):
