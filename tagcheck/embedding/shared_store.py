@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tagcheck.embedding.store import shard_paths
-from tagcheck.errors import MissingInput, UsageError
+from tagcheck.errors import MissingInput, ToolError, UsageError, short
 from tagcheck.files import write_atomically
 
 
@@ -35,12 +36,25 @@ class SharedStore:
             raise MissingInput(f"--store {url} needs a package more: {error}") from None
         except ValueError as error:
             raise UsageError(f"--store {url}: {error}") from None
-        self.system.makedirs(self.folder, exist_ok=True)
+        self.url = url
+        with self._told():
+            self.system.makedirs(self.folder, exist_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong there as a `ToolError`: each kind of store has errors of its own."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, ToolError) or getattr(error, "errno", None) is not None:
+                raise
+            raise ToolError(f"--store {self.url} cannot be used ({type(error).__name__}: {short(error)})") from None
 
     def names(self) -> set[str]:
         """The shards that are there."""
-        self.system.invalidate_cache()
-        found = (PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1))
+        with self._told():
+            self.system.invalidate_cache()
+            found = [PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1)]
         return {name for name in found if name.endswith(".pt") and not name.startswith(".")}
 
     def exchange(self, folder: Path) -> None:
@@ -53,12 +67,13 @@ class SharedStore:
         """Bring the shards that `folder` lacks, of those with a name after `after`. One that was put aside there stays away."""
         kept = {path.name for path in folder.glob("*.pt*")}
         for name in sorted(name for name in self.names() if name > after and not kept & {name, f"{name}.damaged"}):
-            with self.system.open(f"{self.folder}/{name}", "rb") as source:
+            with self._told(), self.system.open(f"{self.folder}/{name}", "rb") as source:
                 write_atomically(folder / name, partial(shutil.copyfileobj, source))
 
     def send(self, shards: Iterable[Path]) -> None:
         """Take over shards, whose names nobody else gives."""
         for path in shards:
             beside = f"{self.folder}/.{path.name}.{secrets.token_hex(4)}.tmp"
-            self.system.put_file(str(path), beside)
-            self.system.mv(beside, f"{self.folder}/{path.name}")
+            with self._told():
+                self.system.put_file(str(path), beside)
+                self.system.mv(beside, f"{self.folder}/{path.name}")

@@ -116,7 +116,7 @@ class Decoder:
 
     def _ask(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
         if len(data) > self.limits.bytes:
-            raise ImageUnreadable(f"too large: {len(data):,} bytes, the limit is {self.limits.bytes:,}")
+            raise ImagePassing(f"too large: {len(data):,} bytes, the limit is {self.limits.bytes:,}")
         process = self._process if self._process and self._process.poll() is None else self._start()
         self._due = due = time.monotonic() + self.limits.seconds + GRACE
         try:

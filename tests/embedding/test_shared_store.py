@@ -9,7 +9,7 @@ import pytest
 
 from tagcheck.embedding import ShardWriter, store
 from tagcheck.embedding.shared_store import SharedStore
-from tagcheck.errors import MissingInput, UsageError
+from tagcheck.errors import MissingInput, ToolError, UsageError
 
 
 def put(folder, letter: str, maker: str) -> None:
@@ -50,6 +50,18 @@ def test_what_is_half_written_is_no_shard_and_one_that_was_put_aside_stays_away(
     assert not store.shard_paths(tmp_path / "three")
     shared.fetch(tmp_path / "three")
     assert [path.name for path in store.shard_paths(tmp_path / "three")] == [name]
+
+
+def test_a_store_that_fails_is_told_of_in_words_whatever_its_errors_are(tmp_path, monkeypatch):
+    shared = SharedStore("memory://failing")
+    put(tmp_path, "a", "0000000a")
+    for error in (
+        RuntimeError("Unable to locate credentials"),
+        FileNotFoundError("The specified bucket does not exist"),
+    ):
+        monkeypatch.setattr(type(shared.system), "put_file", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(ToolError, match=f"--store memory://failing cannot be used .*{error}"):
+            shared.exchange(tmp_path)
 
 
 def test_a_store_that_cannot_be_had_is_named(monkeypatch):
