@@ -66,6 +66,7 @@ FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill l
 PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
 PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
+SPENT = ("reading", "decoding", "waiting", "computing", "writing")  # what seconds are told of
 MEGA = 1_000_000
 
 
@@ -383,10 +384,8 @@ class Work:
 
     def add(self, other: "Work") -> None:
         """Take in what another did."""
-        self.tried |= other.tried
-        self.failures |= other.failures
-        self.sizes |= other.sizes
-        self.pixels |= other.pixels
+        for name in ("tried", "failures", "sizes", "damaged", "pixels"):
+            getattr(self, name).update(getattr(other, name))
         self.computing += other.computing
         self.writing += other.writing
         for name in ("reading", "decoding", "waiting"):
@@ -622,6 +621,7 @@ def summarise(
     Reading and decoding go on beside computing; `waiting` is how long files were waited for, `computing` the network.
     """
     counts = Counter(one["status"] for one in records)
+    spent = vars(work.clocks) | vars(work) | {"total": seconds}
     return {
         "total_images": len(records),
         "mapped": mapped,
@@ -634,14 +634,7 @@ def summarise(
         "not_tried_again": sum(one["status"] != "ok" and one["hash"] in known for one in records),
         "not_yet_embedded": mapped - len(records),
         "trashed": sum("trashed" in one for one in records),
-        "seconds": {
-            "total": round(seconds, 2),
-            "reading": round(work.clocks.reading, 2),
-            "decoding": round(work.clocks.decoding, 2),
-            "waiting": round(work.clocks.waiting, 2),
-            "computing": round(work.computing, 2),
-            "writing": round(work.writing, 2),
-        },
+        "seconds": {name: round(spent[name], 2) for name in ("total", *SPENT)},
     }
 
 
@@ -668,7 +661,7 @@ def outcome(summary: dict[str, Any]) -> str:
         failed.append(f"{summary['trashed']} of them in the trash")
     if summary["not_yet_embedded"]:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
-    spent = ", ".join(f"{one} {seconds[one]:.1f}" for one in ("reading", "decoding", "waiting", "computing", "writing"))
+    spent = ", ".join(f"{one} {seconds[one]:.1f}" for one in SPENT)
     counts = ", ".join([f"{summary['embedded']} embedded", f"{summary['reused']} reused", *failed])
     return f"{summary['mapped']} pictures: {counts}; {seconds['total']:.1f} s ({spent})"
 

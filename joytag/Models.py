@@ -22,9 +22,9 @@ from torch.nn import functional as F
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
+MOST_NUMBERS = 1 << 26  # in the table of positions
 # Keys of a configuration that change nothing in what a trained network computes. The head is linear,
 # so that taking the mean over the tokens after it instead of before it is the same function.
-MOST_NUMBERS = 1 << 26  # in the table of positions
 IGNORED_KEYS = frozenset({"class", "loss_type", "patch_dropout", "head_mean_after"})
 
 

@@ -48,20 +48,13 @@ def give_way() -> None:
         ctypes.windll.kernel32.SetPriorityClass(ctypes.windll.kernel32.GetCurrentProcess(), BELOW_NORMAL)
 
 
-def limit_memory(most: int) -> bool:
-    """Hold this process to `most` bytes of address space; whether the system can (macOS and Windows cannot)."""
-    try:
+def limit_memory(most: int) -> None:
+    """Hold this process to `most` bytes of address space where the system can (macOS and Windows cannot)."""
+    with suppress(ImportError, ValueError, OSError):
         import resource
-    except ImportError:
-        return False
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-    except (ValueError, OSError):
-        return False
-    return True
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def end_with_parent() -> None:

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -35,13 +34,11 @@ from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageU
 from tagcheck.pictures.preparation import Decoded, Recipe, prepare_file, shown
 from tagcheck.pictures.thumbnails import BYTES
 
-PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
 REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
 NOTE = struct.Struct("<I")  # before thumbnail and network's input: the length of what is noted of the file, as JSON
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
-NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
 # For glibc: a picture's memory is kept for the next one. Taking it from the system anew is a fifth to a third of decoding.
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
@@ -417,7 +414,7 @@ def main(argv: Sequence[str]) -> None:
     wanted = json.loads(argv[0])
     recipe = Recipe(**wanted["recipe"] | {"background": tuple(wanted["recipe"]["background"])})
     limits = Limits(**wanted["limits"])
-    give_way()
+    give_way()  # to the model's threads, which wait for each other
     limit_memory(MEMORY)
     end_with_parent()
     # Of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe.

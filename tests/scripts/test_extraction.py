@@ -265,6 +265,15 @@ def test_a_gpu_gets_its_next_batch_before_the_last_is_waited_for(monkeypatch):
     assert work.tried == {*map(str, range(5)), "bad"} and set(work.failures) == {"bad"}
 
 
+def test_what_a_worker_of_a_cluster_did_is_all_taken_over():
+    one, all_ = (
+        stage.Work({"a"}, {"b": Prepared("b", None)}, {"a": (3, 4)}, {}, {"a": "no end"}, {"a": "00"}),
+        stage.Work(),
+    )
+    all_.add(one)
+    assert vars(all_) | {"clocks": None} == vars(one) | {"clocks": None}
+
+
 def test_an_animation_gets_the_mean_of_its_frames(shelf):
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
     out = io.BytesIO()
