@@ -140,11 +140,6 @@ class Picture:
     damaged: str | None = None
     pixels: str | None = None
 
-    def upright(self) -> Image.Image:
-        """The picture as a person sees it."""
-        turn, image = TURNS.get(self.orientation), Image.fromarray(self.rgb)
-        return image.transpose(turn[0]) if turn else image
-
 
 class _Timed(io.BytesIO):
     """Bytes that cannot be read after a deadline: Pillow asks for more in pieces, which is where it can be stopped."""
@@ -169,13 +164,12 @@ def deadline(seconds: float) -> Callable[[], None]:
     return check
 
 
-def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limits = Limits()) -> list[Picture]:
+def open_pictures(data: bytes, recipe: Recipe, limits: Limits = Limits()) -> list[Picture]:
     """The picture in `data`, or up to `limits.frames` of an animation, spread evenly over its frames.
 
-    With a recipe, a large JPEG comes at a fraction of its size, at least twice what the recipe makes of it.
+    A large JPEG comes at a fraction of its size, at least twice what the recipe makes of it.
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    recipe = None if recipe is None else Recipe.of(recipe)
     try:
         with _explained(data, limits) as check:
             found = _open(data, recipe, limits, check)
@@ -189,7 +183,7 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
         return repaired
 
 
-def _repaired(data: bytes, recipe: Recipe | None, limits: Limits) -> list[Picture] | None:
+def _repaired(data: bytes, recipe: Recipe, limits: Limits) -> list[Picture] | None:
     """The pictures of a file that is damaged beside its pixels, or the whole frames of an animation; None for any other."""
     repair = repairs.repair(data)
     if repair is None:
@@ -258,18 +252,17 @@ def _explained(data: bytes, limits: Limits) -> Iterator[Callable[[], None]]:
         raise ImageUnreadable(f"the file is damaged: {short(error)}") from None
 
 
-def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
-    background = recipe.background if recipe else WHITE
+def _open(data: bytes, recipe: Recipe, limits: Limits, check: Callable[[], None]) -> list[Picture]:
     image = _known(data, check)
     if image is None:
         others = open_others(data, limits, check)
         still = len(others) == 1 and kind_of(data) != "video"
-        found = [(one, np.asarray(to_rgb(one, background))) for one in others]
+        found = [(one, np.asarray(to_rgb(one, recipe.background))) for one in others]
         return [Picture(rgb, one.size, pixels=pixel_digest(one, rgb) if still else None) for one, rgb in found]
     with image:
         animated = image.format in ANIMATED_FORMATS
         try:
-            return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
+            return [_picture(one, recipe, limits) for one in _frames(image, limits.frames, check)]
         except (ImageUnreadable, ImageUnsupported, MemoryError, Image.DecompressionBombError):
             raise
         except DAMAGE as error:
@@ -281,9 +274,8 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
                 raise error from None
 
 
-def _good_frames(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
+def _good_frames(data: bytes, recipe: Recipe, limits: Limits, check: Callable[[], None]) -> list[Picture]:
     """Frames of an animation that was cut off, from those that are whole. Raises what the first frame raises."""
-    background = recipe.background if recipe else WHITE
     count = 0
     with Image.open(_Timed(data, check)) as image:
         try:
@@ -302,7 +294,7 @@ def _good_frames(data: bytes, recipe: Recipe | None, limits: Limits, check: Call
         for place in spread(count, limits.frames) if limits.frames > 1 else [0]:
             check()
             image.seek(place)
-            found.append(replace(_picture(image, recipe, background, limits, moves=True), damaged=repairs.CUT))
+            found.append(replace(_picture(image, recipe, limits, moves=True), damaged=repairs.CUT))
         return found
 
 
@@ -430,26 +422,18 @@ def _frames(image: Image.Image, wanted: int, check: Callable[[], None]) -> Itera
         yield image
 
 
-def _picture(
-    image: Image.Image,
-    recipe: Recipe | None,
-    background: tuple[int, int, int],
-    limits: Limits,
-    moves: bool | None = None,
-) -> Picture:
+def _picture(image: Image.Image, recipe: Recipe, limits: Limits, moves: bool | None = None) -> Picture:
     true_size = image.size
-    shrink = 1
-    if recipe is not None and image.format in ("JPEG", "MPO"):
-        shrink = _draft(image, recipe)
+    shrink = _draft(image, recipe) if image.format in ("JPEG", "MPO") else 1
     limits.check_size(*image.size)
     image.load()
     if image.format == "TIFF":  # Pillow turns these while it reads them
         true_size = image.size
     orientation = _orientation(image)
-    rgb = np.asarray(to_rgb(image, background))
+    rgb = np.asarray(to_rgb(image, recipe.background))
     if moves is None:
         moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
-    pixels = None if recipe is None or moves else pixel_digest(image, rgb, orientation, shrink)
+    pixels = None if moves else pixel_digest(image, rgb, orientation, shrink)
     return Picture(rgb, true_size, shrink, orientation, pixels=pixels)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opened_pictures import WHOLE, open_image
 from PIL import Image, ImageDraw
 
 from tagcheck.pictures import file_formats, preparation
@@ -18,6 +19,7 @@ from tagcheck.pictures.preparation import (
     ImageUnreadable,
     ImageUnsupported,
     Limits,
+    Recipe,
     open_pictures,
     prepare,
     prepare_bytes,
@@ -25,10 +27,6 @@ from tagcheck.pictures.preparation import (
 
 WHITE = (255, 255, 255)
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
-
-
-def open_image(data: bytes, recipe: int | None = None, limits: Limits | None = None) -> Image.Image:
-    return open_pictures(data, recipe, replace(limits or Limits(), frames=1))[0].upright()
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -116,14 +114,14 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture(width, height, o
     data = saved(drawing(width, height), "JPEG", quality=90, exif=exif)
     ours = prepare_bytes(data, 224)[0].astype(float)
     whole = plainly(open_image(data), 224).astype(float)
-    assert open_pictures(data, 224)[0].shrink > 1
+    assert open_pictures(data, Recipe(224))[0].shrink > 1
     off, shifted = np.abs(ours - whole).mean(), np.abs(whole[:, :, 1:] - whole[:, :, :-1]).mean()
     assert off < shifted / 4 and off < 0.8
 
 
 def test_a_scaled_jpeg_keeps_twice_the_pixels_that_are_needed():
     for side in (447, 896, 1791, 1792, 3583, 3584, 7200):
-        picture = open_pictures(saved(Image.new("RGB", (side, 40)), "JPEG"), 448)[0]
+        picture = open_pictures(saved(Image.new("RGB", (side, 40)), "JPEG"), Recipe(448))[0]
         assert max(picture.rgb.shape) >= min(side, 896)
         assert picture.shrink == max(k for k in (1, 2, 4, 8) if k == 1 or side // k >= 896)
 
@@ -246,7 +244,7 @@ def test_pages_of_a_tiff_are_no_animation():
     data = saved(
         Image.new("RGB", (8, 8), "red"), "TIFF", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")]
     )
-    assert len(open_pictures(data)) == 1
+    assert len(open_pictures(data, WHOLE)) == 1
 
 
 def test_the_channels_lie_last_in_memory_so_that_nothing_is_copied_twice():
@@ -291,14 +289,14 @@ def test_the_limit_on_pixels_counts_what_is_decoded():
     large = saved(Image.new("RGB", (2000, 1000)), "JPEG")
     with pytest.raises(ImageUnreadable, match="2000 x 1000 pixels, the limit is 1000000"):
         open_image(large, limits=Limits(pixels=1_000_000))
-    assert open_image(large, 64, Limits(pixels=1_000_000)).size == (250, 125)
+    assert open_image(large, Recipe(64), Limits(pixels=1_000_000)).size == (250, 125)
 
 
 def test_a_file_that_takes_too_long_is_given_up():
     frames = [noise(300, 300, seed) for seed in range(6)]
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
     with pytest.raises(ImageUnreadable, match="took longer than 1e-09 s"):
-        open_pictures(data, limits=Limits(seconds=1e-9))
+        open_pictures(data, WHOLE, Limits(seconds=1e-9))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -367,7 +365,7 @@ def test_a_video_gives_frames_spread_over_its_length():
     reds = prepare_bytes(data, 16, Limits(frames=3))[:, 0, 8, 8].astype(int)
     assert np.abs(reds - [5 * 8, 15 * 8, 25 * 8]).max() < 12
     with pytest.raises(ImageUnreadable, match="damaged"):
-        open_pictures(data[:200])
+        open_pictures(data[:200], WHOLE)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,13 @@ import zlib
 
 import numpy as np
 import pytest
+from opened_pictures import WHOLE, open_image
 from PIL import Image
 
 from tagcheck.pictures import repairs, unreadable
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, Limits
 from tagcheck.pictures.preparation import open_pictures, prepare_file, shown
-
-
-def open_image(data: bytes) -> Image.Image:
-    return open_pictures(data, None, Limits(frames=1))[0].upright()
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (60, 90)) -> Image.Image:
@@ -53,9 +50,9 @@ def test_a_picture_is_turned_once_whatever_its_format(kind, orientation):
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\0" * 40, b"some text"])
 def test_a_jpeg_that_lacks_only_its_end_mark_is_used_and_marked(options, end):
     whole = saved("JPEG", **options)
-    (found,) = open_pictures(whole[:-2] + end)
+    (found,) = open_pictures(whole[:-2] + end, WHOLE)
     assert found.damaged == "it lacks its end mark"
-    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+    assert np.array_equal(found.rgb, open_pictures(whole, WHOLE)[0].rgb)
 
 
 @pytest.mark.parametrize("options", [{}, {"quality": 30, "subsampling": 2}, {"quality": 95}])
@@ -67,7 +64,7 @@ def test_a_jpeg_that_lacks_pixels_stays_unreadable(options, share):
 
 
 def test_what_stands_behind_a_jpegs_end_is_no_damage():
-    (found,) = open_pictures(saved("JPEG") + b"a film \xff\xda of a telephone" * 9)
+    (found,) = open_pictures(saved("JPEG") + b"a film \xff\xda of a telephone" * 9, WHOLE)
     assert found.damaged is None
 
 
@@ -88,8 +85,8 @@ def with_chunk(data: bytes, kind: bytes, body: bytes, checksum: bytes = b"\0\0\0
 )
 def test_a_png_with_a_bad_checksum_beside_its_pixels_is_used_and_marked(kind, body):
     whole = saved("PNG")
-    (found,) = open_pictures(with_chunk(whole, kind, body))
-    assert kind.decode() in found.damaged and np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+    (found,) = open_pictures(with_chunk(whole, kind, body), WHOLE)
+    assert kind.decode() in found.damaged and np.array_equal(found.rgb, open_pictures(whole, WHOLE)[0].rgb)
 
 
 LONG = zlib.compress(b"A" * 2_000_000)
@@ -111,9 +108,9 @@ def test_a_png_with_notes_that_pillow_refuses_is_used_and_keeps_its_turn(kind, b
     exif = image.getexif()
     exif[0x0112] = 6
     whole = saved("PNG", image, exif=exif)
-    (found,) = open_pictures(with_chunk(whole, kind, body, struct.pack(">I", zlib.crc32(kind + body))))
+    (found,) = open_pictures(with_chunk(whole, kind, body, struct.pack(">I", zlib.crc32(kind + body))), WHOLE)
     assert found.damaged == "what stands beside its pixels cannot be read" and found.orientation == 6
-    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+    assert np.array_equal(found.rgb, open_pictures(whole, WHOLE)[0].rgb)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +123,9 @@ def test_a_jpeg_with_notes_that_pillow_refuses_is_used_with_its_colours(kind, bo
     exif[0x0112] = 6
     whole = saved("JPEG", picture().convert(mode), exif=exif)
     bad = whole[:2] + bytes([0xFF, kind]) + struct.pack(">H", len(body) + 2) + body + whole[2:]
-    (found,) = open_pictures(bad)
+    (found,) = open_pictures(bad, WHOLE)
     assert found.damaged == "what stands beside its pixels cannot be read" and found.orientation == 6
-    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+    assert np.array_equal(found.rgb, open_pictures(whole, WHOLE)[0].rgb)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -142,9 +139,9 @@ def test_a_png_whose_pixels_are_right_and_their_checksum_is_wrong_is_used_and_ma
     whole = saved("PNG")
     at = whole.rindex(kind) + 4
     end = at + int.from_bytes(whole[at - 8 : at - 4], "big")
-    (found,) = open_pictures(whole[:end] + b"\1\2\3\4" + whole[end + 4 :])
+    (found,) = open_pictures(whole[:end] + b"\1\2\3\4" + whole[end + 4 :], WHOLE)
     assert found.damaged == f"the checksum of its {kind.decode()} is wrong"
-    assert np.array_equal(found.rgb, open_pictures(whole)[0].rgb)
+    assert np.array_equal(found.rgb, open_pictures(whole, WHOLE)[0].rgb)
 
 
 def test_a_png_without_its_end_is_used_and_one_with_bad_pixels_is_not():
@@ -165,8 +162,8 @@ def animation(kind: str) -> bytes:
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 def test_the_good_frames_of_a_cut_animation_are_used_and_marked(kind, share):
     whole = animation(kind)
-    found = open_pictures(whole[: int(share * len(whole))], limits=Limits(frames=10))
-    every = open_pictures(whole, limits=Limits(frames=10))
+    found = open_pictures(whole[: int(share * len(whole))], WHOLE, Limits(frames=10))
+    every = open_pictures(whole, WHOLE, Limits(frames=10))
     assert 1 < len(found) < 6 + (share > 0.9) and len(every) == 6 and every[0].damaged is None
     assert found[0].damaged == "it was cut off after some frames"
     assert [one.rgb.tolist() for one in found] == [one.rgb.tolist() for one in every[: len(found)]]
