@@ -11,6 +11,7 @@ import argparse
 import errno
 import math
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ def run(main: Callable[[], int | None]) -> None:
         interruption.end_at_once()
         code = fail(interruption.MESSAGE.removeprefix("error: "), 130)
     except BrokenPipeError:
+        if not nobody_reads():
+            raise  # a pipe of ours to another process: the work is not done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except (MemoryError, RuntimeError) as error:
@@ -67,6 +70,16 @@ def run(main: Callable[[], int | None]) -> None:
         said = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
         code = fail(f"{said}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
     raise SystemExit(code)
+
+
+def nobody_reads() -> bool:
+    """Whether who read our output has closed it, as `head` does. Where the system cannot tell, a broken pipe means that."""
+    if not hasattr(select, "poll"):
+        return True
+    watched = select.poll()
+    for number in (1, 2):
+        watched.register(number, 0)  # for errors alone
+    return bool(watched.poll(0))
 
 
 def prepare_console() -> None:

@@ -123,7 +123,9 @@ def test_no_memory_is_one_line(capsys):
     assert end(raising(RuntimeError(said)), capsys)[1].startswith("error: not enough memory ([enforce fail")
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), RuntimeError("bug"), OSError("of a network library")])
+@pytest.mark.parametrize(
+    "error", [ValueError("bug"), RuntimeError("bug"), OSError("of a network library"), BrokenPipeError(32, "")]
+)
 def test_our_own_mistakes_stay_tracebacks(error):
     with pytest.raises(type(error)):
         script.run(raising(error))
