@@ -42,16 +42,17 @@ def preview() -> str:
     try:
         library = state.shared().library()
         services, service, made = _previewed(library, keys)
-        problem = None if service else f"Nothing can be written: {library.why_no_service()}."
+        problem = "" if service else f"Nothing can be written: {library.why_no_service()}."
     except ToolError as error:
-        return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
+        problem = str(error)
+    if problem:
+        return render_template("apply.html", problem=problem, waiting=len(keys), made=None)
     names = {one.key: one.name for one in services}
     by = request.args.get("by", "tag")
     picture = by == "picture"
     writes = sorted(made.writes, key=lambda one: (one.hash * picture, one.tag, one.after, one.hash, one.service))
     return render_template(
         "apply.html",
-        problem=problem,
         targets=_targets(made, names, service),
         by=by,
         sizes=Counter(one.hash if picture else one.tag for one in writes),

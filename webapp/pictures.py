@@ -209,9 +209,10 @@ def _picture(data: bytes, mime: str, hash: str) -> Response:
 
 def _note(reason: str) -> Response:
     """A small drawing with words, for a picture that is not available now; never cached."""
-    lines = textwrap.wrap(reason, 34, break_long_words=False, break_on_hyphens=False)[:6]
-    text = [svg.part("text", text="No picture", x=180, y=110, font_size=20)]
-    text += [svg.part("text", text=line, x=180, y=150 + 22 * place) for place, line in enumerate(lines)]
+    lines = textwrap.wrap(reason, 34, break_long_words=False, break_on_hyphens=False)[:9]
+    top = 118 - 10 * len(lines)
+    text = [svg.part("text", text="No picture", x=180, y=top, font_size=20)]
+    text += [svg.part("text", text=line, x=180, y=top + 36 + 22 * place) for place, line in enumerate(lines)]
     ground = svg.part("rect", width=360, height=270, fill="#d9d9d6")
     told = svg.part("g", *text, font_family="sans-serif", font_size=17, text_anchor="middle", fill="#333")
     note = svg.drawing([ground, told], 360, 270, width=360, height=270)

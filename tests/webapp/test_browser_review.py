@@ -424,6 +424,19 @@ def test_a_row_of_the_difference_can_be_left_out_and_what_is_not_in_the_dataset_
     assert "8 changes that you wrote" in tab.locator("#stale").inner_text()
 
 
+def test_a_long_reason_takes_two_lines_of_a_card_until_its_row_is_opened(tab, site):
+    with Review(site.folder.review) as store:
+        sync(store, site.folder)
+        ask, *_ = queries.asks(store, Filter(hash=site.hashes[5]))
+        store.decide([ask], ACCEPTED)
+        store.note_outcomes([(ask.key, "undone", "it is deleted now, and was absent before " * 10, 1)])
+    tab.goto(site.address(f"/error-review/card?state=undone&hash={site.hashes[5]}"))
+    note = tab.locator(".suggestion .note")
+    folded = note.bounding_box()["height"]
+    tab.locator(".suggestion:has(> .note) .more > summary").first.click()
+    assert note.bounding_box()["height"] > 2 * folded
+
+
 def test_a_burst_of_keys_loses_none_and_decides_nothing_that_was_not_shown(tab, site):
     tab.goto(site.address("/error-review/card?tag=solo"))
     tab.evaluate("""() => {

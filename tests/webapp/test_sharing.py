@@ -212,7 +212,8 @@ def test_a_read_only_key_names_the_permission_at_apply(folder: DataFolder, bench
     page = Shared(folder, bench, Hydrus(bench.url, bench.server.add_key("reader", [3, 4])))
     page.press(page.get("/error-review/card?type=tags"), "Accept A")
     says = "Nothing can be written: the API key 'reader' lacks the permission \"edit file tags\""
-    assert says in page.get("/error-review/apply")
+    shown = page.get("/error-review/apply")
+    assert says in shown and "1 accepted change waits and will be kept" in shown and "0 writes" not in shown
     assert says in page.post("/error-review/apply", code=409)
 
 
