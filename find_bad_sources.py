@@ -110,9 +110,8 @@ def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) 
             members[source][record.hash] = record
     weigh = {one.hash: (len(one.tags), sum(wrong.get((one.hash, tag), 0.0) for tag in one.tags)) for one in records}
     found, known = dict[str, dict[str, Any]](), -1
-    while (
-        len(found) > known
-    ):  # a source that was found counts no longer as "elsewhere", where it would hide a lesser one
+    while len(found) > known:
+        # A source that was found counts no longer as "elsewhere", where it would hide a lesser one.
         known, others = len(found), weigh.keys() - {hash for one in found.values() for hash in one["members"]}
         all_tags, all_wrong = total(weigh, others)
         for source, mine in members.items():

@@ -87,7 +87,8 @@ def named_tags(records: Sequence[Record]) -> Iterator[tuple[str, np.ndarray]]:
 def unlike(tag: str, members: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, TagFinding]]:
     """The tag's pictures that are more like other pictures than like those with the tag, with the chance that the tag is wrong there."""
     rng = np.random.default_rng(len(members))
-    others = np.setdiff1d(rng.permutation(len(rows))[: OTHERS + len(members)], members)[:OTHERS]
+    drawn = rng.choice(len(rows), min(OTHERS + len(members), len(rows)), replace=False)
+    others = np.setdiff1d(drawn, members)[:OTHERS]
     against = members if len(members) <= MOST else np.sort(rng.choice(members, MOST, replace=False))
     inside, outside = (likeness(rows, some, against) for some in (members, others))
     wrong = density(inside, outside) * WRONG

@@ -118,7 +118,9 @@ class Decoder:
         self._due = due = time.monotonic() + self.limits.seconds + GRACE
         try:
             into, out = _pipes(process)
-            _send(into, data, side)
+            into.write(REQUEST.pack(side, len(data)))
+            into.write(data)
+            into.flush()
             code, count, width, height = ANSWER.unpack(_receive(out, ANSWER.size))
             body = _receive(out, count)
         except (EOFError, BrokenPipeError):
@@ -268,8 +270,8 @@ def frames_of(library: Any, hashes: Sequence[str], size: int) -> Callable[[Seque
 class _Job:
     """One file on its way: `done` is set once `result` or `error` is there."""
 
-    def __init__(self, hash: str, data: bytes = b"") -> None:
-        self.hash, self.data, self.held = hash, data, len(data)
+    def __init__(self, hash: str) -> None:
+        self.hash, self.data, self.held = hash, b"", 0
         self.result: Prepared | None = None
         self.error: BaseException | None = None
         self.done = threading.Event()
@@ -311,15 +313,14 @@ class _Work:
                 break
 
     def _read(self, hash: str) -> _Job:
-        start = time.monotonic()
+        start, job = time.monotonic(), _Job(hash)
         try:
             with self.library:
-                job = _Job(hash, self.read(hash))
+                job.data = self.read(hash)
+            job.held = len(job.data)
         except FileUnavailable as error:
-            job = _Job(hash)
             job.finish(Prepared(hash, None, error.status, str(error)))
         except BaseException as error:  # carried over to the caller's thread and raised there
-            job = _Job(hash)
             job.finish(error=error)
         self.clocks.add("reading", time.monotonic() - start)
         return job
@@ -370,12 +371,6 @@ class _Work:
             self.stopped = True
             self.room.notify_all()
         self.jobs.put(None)
-
-
-def _send(stream: IO[bytes], data: bytes, side: int) -> None:
-    stream.write(REQUEST.pack(side, len(data)))
-    stream.write(data)
-    stream.flush()
 
 
 def _receive(stream: IO[bytes], count: int) -> bytes:
