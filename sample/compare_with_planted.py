@@ -21,13 +21,23 @@ from tagcheck import data_folder, dataset, json_files, script
 from tagcheck.data_folder import Kind
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, PREDICTIONS, SERIES_VALIDATION
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.json_files import list_of, map_of, one_of, record, string
 from tagcheck.review import report_rows
 from tagcheck.review.store import ADD, REMOVE
 
 SURE = 0.8  # "surely": what an owner would accept many at a time
 LIKELY = 0.5  # the series report lists all; from here on a listed one counts as reported
 PRECISION = ("suggestions", "right", "precision", f"from {SURE}", "right", "precision")
-PLANTED = json_files.record({"kind": json_files.one_of("planted_errors"), "version": json_files.one_of(1)})
+TEXTS = list_of(string)
+PLANTED = record(
+    {
+        "kind": one_of("planted_errors"),
+        "version": one_of(1),
+        "truth": map_of(TEXTS),
+        "planted": list_of(record({"hash": string, "kind": string, "missing": TEXTS, "incorrect": TEXTS})),
+        **dict.fromkeys(("near_duplicates", "alike"), list_of(TEXTS)),
+    }
+)
 
 Suggestion = tuple[str, str, str]  # hash, tag, ADD or REMOVE
 Report = dict[str, Any]
@@ -116,7 +126,7 @@ def suggestions(report: Report, kind: Kind, *lists: str) -> list[Said]:
     """Each suggestion in some lists of a report once with its highest confidence and that entry's issue, the surest first."""
     read = report_rows.reader(kind)
     best: dict[Suggestion, tuple[float, str]] = {}
-    for found in (read(name, record) for name in lists for record in report[name]):
+    for found in (read(name, one) for name in lists for one in report[name]):
         for row in found.rows:
             key = (row.hash, row.tag, row.action)
             best[key] = max(best.get(key, (0.0, "")), (row.confidence, found.issue))

@@ -490,9 +490,13 @@ def test_other_files_and_other_libraries_are_refused(drawn, reported, folder, tm
     data = ["--data-dir", str(reported.root)]
     with pytest.raises(MissingInput, match="draw_library"):
         compare_with_planted.main(["--planted", str(other), *data])
-    other.write_text('{"kind": "shopping list"}')
-    with pytest.raises(BadFile, match="planted_errors"):
-        compare_with_planted.main(["--planted", str(other), *data])
+    for text, says in (
+        ('{"kind": "shopping list"}', "planted_errors"),
+        ('{"kind": "planted_errors", "version": 1}', "no 'truth'"),
+    ):
+        other.write_text(text)
+        with pytest.raises(BadFile, match=says):
+            compare_with_planted.main(["--planted", str(other), *data])
     data_folder.save(folder, DATASET, {"results": [{"hash": "0" * 64, "existing_all_tags": []}]})
     with pytest.raises(BadFile, match="different libraries"):
         compare_with_planted.main(["--planted", str(drawn / "planted.json"), *data])
