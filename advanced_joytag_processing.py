@@ -110,7 +110,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     shared = "where shards stand beside those of the data folder: a folder or an object store (docs/scale.md)"
     parser.add_argument("--store", metavar="URL", help=shared)
     script.add_popup(parser)
-    return parser.parse_args(argv)
+    return script.parsed(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

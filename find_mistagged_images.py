@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     script.add_switch(parser, "--anew", "weigh all pictures, not only those that have changed since all were weighed")
     explain = "write no report: print all that was weighed about one tag of one picture"
     parser.add_argument("--explain", nargs=2, metavar=("HASH", "TAG"), help=explain)
-    return parser.parse_args(argv)
+    return script.parsed(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

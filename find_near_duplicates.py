@@ -91,7 +91,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_option(parser, "--engine", engine, "auto", choices=(*pair_search.ENGINES, RAY))
     script.add_workers(parser)
     parser.add_argument("--calibrate", nargs="?", const=False, metavar="FILE", type=script.path, help=calibrate)
-    return parser.parse_args(argv)
+    return script.parsed(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

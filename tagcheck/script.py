@@ -13,7 +13,7 @@ import math
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -180,6 +180,14 @@ def add_workers(made: argparse.ArgumentParser) -> None:
     where = "of the Ray cluster (default: one of this machine alone)"
     made.add_argument("--address", metavar="HOST:PORT", type=address, help=where)
     add_whole(made, "--workers", "of the Ray cluster that are used, a core each (default: all there are)")
+
+
+def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a script that has those of a cluster, which mean nothing without one: a usage error."""
+    args = made.parse_args(argv)
+    if args.engine != "ray" and (args.address or args.workers):
+        made.error("--address and --workers are for --engine ray")
+    return args
 
 
 def add_library(made: argparse._ActionsContainer, default: str) -> None:

@@ -170,6 +170,16 @@ def test_help_is_the_scripts_docstring_with_the_data_folder(capsys):
     )
 
 
+def test_options_of_a_cluster_without_one_are_a_usage_error(capsys):
+    made = script.parser("A script.")
+    script.add_cluster(made)
+    for more in (["--workers", "2"], ["--address", "auto"]):
+        assert script.parsed(made, ["--engine", "ray", *more])
+        with pytest.raises(SystemExit, match="2"):
+            script.parsed(made, more)
+    assert "are for --engine ray" in capsys.readouterr().err
+
+
 def test_options_are_not_guessed_from_their_beginnings(capsys):
     with pytest.raises(SystemExit) as caught:
         script.parser("x").parse_args(["--data", "x"])
