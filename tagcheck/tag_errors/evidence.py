@@ -9,7 +9,7 @@ were not fitted on the picture or its near-duplicates.
     context     ridge regression of the tag on the embedding and the other tags of the picture that tell
                 most of it (`tagcheck.tag_errors.context`)
     neighbours  share of the nearest pictures that have the tag
-    twins       share of the near-duplicates that have it, as far as such pictures share this tag
+    twins       share of the near-duplicates that have it
     tagger      the tagger's own logit, where it knows the tag
     classifier  what a classifier of series (or of another namespace) says, where one was trained
 
@@ -62,7 +62,6 @@ NEIGHBOURS = 24
 REDUCED = 128  # dimensions in which neighbours are looked for
 WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run over
 CENTRED_ON = 20_000  # rows that tell the main directions
-SHARED_WEIGHT = 3.0  # near-duplicates with a tag: what a tag's own share of those that agree is weighed against
 LEAST_TOLD = 0.002  # of a classifier's probabilities; less is not told apart
 LIMIT = 12.0  # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
@@ -329,10 +328,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All evidence of n pictures for T tags, worked out a block of rows at a time. See the module for what each kind is.
-
-    `shared` (folds, T) as `shared_by_twins` gives it.
-    """
+    """All evidence of n pictures for T tags, worked out a block of rows at a time. See the module for what each kind is."""
 
     given: sparse.csr_matrix
     frequency: np.ndarray
@@ -341,7 +337,6 @@ class Evidence:
     context: Scored[Context]
     votes: Votes
     around: Surroundings
-    shared: np.ndarray
     tagger: Tagger | None
     tagger_ratio: Ratio | None
     told: Sequence[Told]
@@ -382,7 +377,7 @@ class Evidence:
             own, waved = (replace(part, model=replace(part.model, folds=folds)) for part in (one.probe, one.kernel))
             heard.append(Heard(now, own, waved, one.ratio))
         frequency = (np.asarray(given.sum(axis=0), dtype=np.float64).ravel() + 0.5) / (len(folds) + 1)
-        learned = frequency, probe, kernel, beside, Votes.of(around), around, self.shared
+        learned = frequency, probe, kernel, beside, Votes.of(around), around
         return Evidence(given, *learned, self.tagger, self.tagger_ratio, told, self.matrix, heard)
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
@@ -418,7 +413,6 @@ class Block:
         for one in (self.having, self.votes):
             one.sort_indices()
         self.prior = logit(found.frequency).astype(np.float32)
-        self.folds = found.probe.model.folds[rows]
 
     def strongest(self) -> np.ndarray:
         """The strongest word for each tag with its log-odds beforehand, (m, T) float32; what speaks against it is not weighed."""
@@ -469,23 +463,7 @@ class Block:
         return np.asarray(logit((votes + expected) / (self.vote_weight[i] + 4), 1e-4) - self.prior[t])
 
     def _twins(self, having: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
-        expected = having * self.found.shared[self.folds[i], t] + 0.5 * self.found.frequency[t]
-        return np.asarray(logit(expected / (self.twins[i] + 0.5), 1e-4) - self.prior[t])
-
-
-def shared_by_twins(twins: sparse.csr_matrix, given: sparse.csr_matrix, folds: np.ndarray) -> np.ndarray:
-    """How probably a picture has a tag that a near-duplicate of it has, (folds, T) float32, 0 to 1, told without the pictures of that fold.
-
-    Of pictures that are alike in all but one thing (a hand and its mirror image) the tags of that thing are on one alone. What each
-    tag's own pairs say is drawn to what all say by `SHARED_WEIGHT` of them.
-    """
-    count = int(folds.max()) + 1
-    of_fold = sparse.csr_matrix((np.ones(len(folds), np.float32), (folds, np.arange(len(folds)))), (count, len(folds)))
-    having = twins @ given
-    beside, both = (np.asarray((of_fold @ one).todense()) for one in (having, having.multiply(given)))
-    usual = (both.sum() + 1) / (beside.sum() + 2)
-    agree, asked = both.sum(axis=0) - both, beside.sum(axis=0) - beside
-    return np.asarray((agree + SHARED_WEIGHT * usual) / (asked + SHARED_WEIGHT), dtype=np.float32)
+        return np.asarray(logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t])
 
 
 def classifiers_say(told: Sequence[Told], rows: np.ndarray, t: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -538,7 +516,7 @@ def gather(
     frequency = (with_tag + 0.5) / (n + 1)
     ratio = None if tagger is None else _tagger_ratio(tagger, matrix, given)
     heard = [_heard(one, given, folds) for one in further]
-    learned = frequency, probe, kernel, beside, Votes.of(around), around, shared_by_twins(around.twins, given, folds)
+    learned = frequency, probe, kernel, beside, Votes.of(around), around
     return Evidence(given, *learned, tagger, ratio, told, matrix, heard)
 
 

@@ -175,16 +175,3 @@ def test_meetings_of_tags_do_not_depend_on_how_many_are_counted_at_a_time(monkey
     right = sparse.random(60, 20, 0.3, "csr", random_state=0)
     one, other = np.random.default_rng(0).integers(0, 20, (2, 50))
     np.testing.assert_allclose(tag_rules.meetings_of(right, one, other), (right.T @ right).toarray()[one, other])
-
-
-def test_a_tag_that_near_duplicates_never_share_is_not_passed_on_from_one_to_the_other():
-    pairs, folds = 10, np.repeat(np.arange(5), 4)
-    twins = sparse.csr_matrix(np.kron(np.eye(pairs), [[0, 1], [1, 0]]).astype(np.float32))
-    one = np.tile([1, 0], pairs)
-    given = np.column_stack([np.ones(2 * pairs), one, np.where(folds == 0, one, 1)])  # always, never, seldom shared
-    shared = evidence.shared_by_twins(twins, sparse.csr_matrix(given.astype(np.float32)), folds)
-    asked, agree = np.array([16, 8, 16]), np.array([16, 0, 16])  # without the first fold
-    usual = (20 + 16 + 1) / (20 + 10 + 18 + 2)
-    np.testing.assert_allclose(shared[0], (agree + 3 * usual) / (asked + 3), rtol=1e-6)
-    assert shared[1, 2] < shared[0, 2]  # whose own pictures would have told it
-    np.testing.assert_allclose(evidence.shared_by_twins(0 * twins, sparse.csr_matrix(given), folds), 0.5)
