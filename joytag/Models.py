@@ -79,6 +79,13 @@ class ViT(nn.Module):
             layerscale_init = 0.1 if num_blocks <= 18 else 1e-5 if num_blocks <= 24 else 1e-6
         self.image_size, self.n_tags, self.d_model = image_size, n_tags, d_model
         self.patch_embeddings = Stem(cnn_stem) if cnn_stem else nn.Conv2d(3, d_model, patch_size, stride=patch_size)
+        made, channels = image_size, 3
+        for layer in self.patch_embeddings.modules():
+            if isinstance(layer, nn.Conv2d):
+                made = (made + 2 * int(layer.padding[0]) - layer.kernel_size[0]) // layer.stride[0] + 1
+                channels = layer.out_channels
+        if (made, channels) != (side, d_model):
+            raise ValueError(f"its cnn_stem makes {made}² tokens of {channels} numbers, not {side}² of {d_model}")
         self.pos_embedding: SinePositions | LearnedPositions = (
             SinePositions(side, d_model) if use_sine else LearnedPositions(side, d_model)
         )

@@ -172,7 +172,7 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
         (
             lambda d: reconfigure(d, patch_size=32),
             BadFile,
-            "config.json cannot be used: its cnn_stem makes 784 tokens of 96, not 196 of 96",
+            "config.json cannot be used: its cnn_stem makes 28² tokens of 96 numbers, not 14² of 96",
         ),
     ],
 )
