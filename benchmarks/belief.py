@@ -4,6 +4,7 @@
     python benchmarks/belief.py --judges lookalikes digits --seeds 101 102 --without-peers
     python benchmarks/belief.py --judges sample --planted demo/planted.json --demo demo/data
     python benchmarks/belief.py --judges xray readers icons packages --packages DIR
+    python benchmarks/belief.py --judges sample digits --parts 60 200 600 --without-peers
 
 Reads   with --judges sample what `make demo` left; with what is neither drawn nor packages the folder of --packages
         (benchmarks/belief_judges.py says how to fill it); the rest is drawn
@@ -25,7 +26,7 @@ import inspect
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -63,6 +64,7 @@ SURE, LOWEST = 0.8, 0.1
 EVIDENCE: list[Any] = [evidence, context, relations, linear_probes, nearest, error_model.collect, suggestions.gather]
 T = TypeVar("T")
 STACK_CELLS = 200_000
+PARTS = 5  # of a library, with --parts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     cache, table = Cache(args.cache), [SUMMARY]
     with threadpool_limits(args.threads):
-        for judge in judges(args):
+        for judge, parts in (one for whole in judges(args) for one in divided(whole, args.parts)):
             print(f"\n{describe(judge)}\n{HEADER}")
             told: dict[str, np.ndarray] = {}
-            for name, seconds, told[name] in methods(judge, args.without_peers, cache):
+            for name, seconds, told[name] in of_all(parts, args.without_peers, cache):
                 print(line(name, seconds, judge, told[name]), flush=True)
             table.append(summary(judge, told))
     print("\n" + "\n".join(table))
@@ -88,6 +90,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_option(parser, "--seeds", "of drawn ones and of packages", [101], type=int, metavar="S")
     script.add_whole(parser, "--forms", "of each drawn family, from the plain one on", len(HARDER))
     script.add_whole(parser, "--pictures", "drawn, and packages at most", 4000, low=40)
+    parts = f"judge each library in {PARTS} parts of N pictures by chance, as small libraries are"
+    parser.add_argument("--parts", type=int, nargs="+", default=[], metavar="N", help=parts)
     parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="keep evidence and peers' words here, and use what is kept"
@@ -137,6 +141,18 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
             yield READ[name](args.packages)
 
 
+def divided(judge: Judge, sizes: list[int]) -> Iterator[tuple[Judge, list[Judge]]]:
+    """(what is judged, the libraries that it was told as): the whole, or for each of `sizes` `PARTS` parts of so many pictures."""
+    if not sizes:
+        yield judge, [judge]
+    for size in sizes:
+        rows = [np.random.default_rng(part).permutation(len(judge.given))[:size] for part in range(PARTS)]
+        parts = [judge.some(np.sort(mine)) for mine in rows]
+        all_of_them = judge.some(np.concatenate([np.sort(mine) for mine in rows]))
+        seen = np.concatenate([np.isin(np.arange(len(judge.tags)), usable(part)) & part.judged for part in parts])
+        yield replace(all_of_them, name=f"{judge.name}, {PARTS} of {size}", judged=seen), parts
+
+
 def describe(judge: Judge) -> str:
     wrong = (judge.truth != judge.given) & judge.judged
     missing, incorrect = (wrong & ~judge.given).sum(), (wrong & judge.given).sum()
@@ -144,6 +160,13 @@ def describe(judge: Judge) -> str:
         f"{judge.name}: {len(judge.truth):,} pictures, {len(judge.tags):,} tags, {judge.given.sum(axis=1).mean():.1f} a "
         f"picture; {missing:,} missing, {incorrect:,} wrong; {int(judge.crossing.sum()):,} pictures of two series"
     )
+
+
+def of_all(parts: list[Judge], alone: bool, cache: Cache) -> Iterator[tuple[str, float, np.ndarray]]:
+    """As `methods`, of all parts of a library together."""
+    for told in zip(*(methods(part, alone, cache) for part in parts)):
+        names, seconds, said = zip(*told)
+        yield names[0], sum(seconds), np.concatenate(said)
 
 
 def methods(judge: Judge, alone: bool, cache: Cache) -> Iterator[tuple[str, float, np.ndarray]]:

@@ -15,7 +15,7 @@ import re
 import subprocess
 import zipfile
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,15 @@ class Judge:
     head: Head | None = None
     implied: list[tuple[int, int]] = field(default_factory=list)
     second: np.ndarray | None = None
+
+    def some(self, rows: np.ndarray) -> "Judge":
+        """The library of the pictures at these `rows` alone."""
+        arrays = {"truth": self.truth, "given": self.given, "matrix": self.matrix, "judged": self.judged}
+        return replace(
+            self,
+            **{name: one[rows] for name, one in arrays.items()},
+            second=None if self.second is None else self.second[rows],
+        )
 
     @property
     def series(self) -> np.ndarray:

@@ -21,11 +21,11 @@ def logistic(
     (scikit-learn's C is 1 / `ridge`), until a step moves none by `near`, from `start` on.
 
     >>> x = np.column_stack([[-2.0, -1.0, 1.0, 2.0], np.ones(4)])
-    >>> bool(logistic(x, np.array([0, 0, 1, 1]))[0] > 0)
+    >>> bool(logistic(x, np.array([0, 0, 1, 1]), ridge=1)[0] > 0)
     True
     """
     weight = np.ones(len(x)) if weight is None else weight
-    penalty = np.full(x.shape[1], ridge)
+    penalty = np.full(x.shape[1], float(ridge))
     penalty[-1] = 1e-9 * len(x)
     if start is None:
         start = np.zeros(x.shape[1])

@@ -52,7 +52,8 @@ SUM_BEND = (
     0.7  # of the unwritten cells of a fit: written ones are as many in a large library, a fifth of them in a small one
 )
 ROUNDS = 10  # of expectation maximisation
-RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit, of which `FIT_CELLS` at least are counted
+RIDGE = 6.0  # on the coefficients of standardised evidence
+BEND_RIDGE = 0.6  # on those of the bend in the sum of all evidence
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classifier")
 CHUNK = 8192  # cells expanded at a time
@@ -77,6 +78,7 @@ STILL = 0.1  # of what likely is an error is said above one half, however little
 LEVEL = 0.1  # steps of one level differ by this share at most, beside chance
 RISE = 0.2  # a step that is higher by more than this share, beside chance, is above the level
 BY_CHANCE = 1.5  # standard errors that chance makes up
+USUALLY_FORGOTTEN, USUALLY_WRONG = (0.15, 5.0), (0.05, 10.0)  # what m and kappa are drawn to, and by how many events
 FLOOR_LEVELS = (
     0.1,
     0.2,
@@ -322,7 +324,7 @@ def learn(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.n
         del truth  # here and below: a column of a million pictures is 200 MB
         truth, shown = _truth(belongs, miss, some, floor * frequency, kappa * frequency)
         del belongs
-        beta = _regressed(of_sample, shown[sample], weight, beta)
+        beta = _regressed(of_sample, shown[sample], weight, start=beta)
         linear = design.linear(beta, cells.features, taught)
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
         own = _along(lines, linear[sample], some.column[sample])
@@ -476,7 +478,7 @@ def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray, given: np.
     """
     place = np.quantile(linear if given.all() else linear[~given], SUM_BEND)
     columns = np.column_stack([linear, np.maximum(linear - place, 0), np.ones(len(linear))])
-    return np.asarray(np.r_[place, _regressed(columns, target, weight, np.array([1.0, 0, 0]))])
+    return np.asarray(np.r_[place, _regressed(columns, target, weight, BEND_RIDGE, np.array([1.0, 0, 0]))])
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float, by_hand: np.ndarray) -> np.ndarray:
@@ -624,8 +626,11 @@ def _miss_rates(
     return by_parts(lambda found, column: np.clip(found * scale[column], 0.002, 0.95), found, cells.column)
 
 
-def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, level: float = LEVEL) -> Rate:
-    """The rate of `events` among `size` in steps (k,), the first one at the very end; kept within `low` and `high`.
+def _read_off(
+    events: np.ndarray, size: np.ndarray, low: float, high: float, usual: tuple[float, float], level: float = LEVEL
+) -> Rate:
+    """The rate of `events` among `size` in steps (k,), the first one at the very end; kept within `low` and `high`, and drawn to what
+    is `usual` by so many events: the evidence of a small library tells less, so that more tags look forgotten there, and more wrong.
 
     Steps agree whose events differ by no more than `level` and chance; the first of two levels wins a tie. The very first step alone
     may be special, such as pictures whose copies were tagged with care. The rate is no lower than before the first `RISE`.
@@ -643,7 +648,9 @@ def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, lev
     total, number = np.cumsum(events), np.cumsum(size)
     rises = events[1:] > most(total[:-1] / number[:-1], size[1:], RISE)
     last = int(np.argmax(rises)) if rises.any() else len(rises)
-    likely = float(np.clip(events[agreeing].sum() / size[agreeing].sum(), low, high))
+    usually, drawn = usual
+    seen, among = events[agreeing].sum() + drawn, size[agreeing].sum() + drawn / usually
+    likely = float(np.clip(seen / among, low, high))
     least = most(total[last] / number[last], number[last], RISE) / number[last]
     return Rate(likely, float(np.clip(least, low, likely)))
 
@@ -660,7 +667,7 @@ def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
     order = np.argsort(-written, kind="stable")
     stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * uses)
     lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)])
-    return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6)
+    return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6, USUALLY_FORGOTTEN)
 
 
 def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> float:
@@ -670,7 +677,7 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     reached = np.cumsum(chance)
     stops = list(itertools.pairwise(np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])))
     wrong, size = (np.array([values[start:stop].sum() for start, stop in stops]) for values in (y[order], chance))
-    return float(np.mean([_read_off(wrong, size, 0.001, 0.5, level).likely for level in FLOOR_LEVELS]))
+    return float(np.mean([_read_off(wrong, size, 0.001, 0.5, USUALLY_WRONG, level).likely for level in FLOOR_LEVELS]))
 
 
 def _wrong_rate(belongs: np.ndarray, shown: np.ndarray, cells: Cells, frequency: np.ndarray, usual: float) -> float:
@@ -778,5 +785,7 @@ def _bent(names: tuple[str, ...], features: np.ndarray) -> np.ndarray:
     return out
 
 
-def _regressed(x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-    return logistic(x, target, weight, RIDGE * max(len(x), FIT_CELLS), start, 30, 1e-3)
+def _regressed(
+    x: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: float = RIDGE, start: np.ndarray | None = None
+) -> np.ndarray:
+    return logistic(x, target, weight, ridge, start, 30, 1e-3)

@@ -66,6 +66,14 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         assert 0.11 < error_model._plateau(expected, y.astype(float)).likely < 0.19
 
 
+def test_the_rates_of_a_small_library_are_drawn_to_what_is_usual():
+    for pictures, plateau, floor in ((20, (0.2, 0.3), (0.05, 0.15)), (4000, (0.38, 0.42), (0.21, 0.25))):
+        cells, share = np.arange(pictures) / pictures, np.ones(pictures)
+        lost, wrong = (np.arange(pictures) % 5 < 2), np.arange(pictures) % 4 == 0
+        assert plateau[0] < error_model._plateau(1 - cells / 2, (~lost).astype(float)).likely < plateau[1]
+        assert floor[0] < error_model._floor(cells, wrong.astype(float), share, share) < floor[1]
+
+
 def test_chances_come_true_at_the_low_end_too():
     rng = np.random.default_rng(0)
     linear = rng.uniform(-6, 4, 20_000)
