@@ -37,10 +37,7 @@ from tagcheck.tag_errors.relations import Relations
 MOST = 8  # tags of a picture weighed together
 LEAST = 0.003  # an unwritten tag less likely than this is left to itself
 TEMPER = 0.92  # what is kept of the evidence for a tag where it competes with others: their errors are not independent
-MEETING, MEETING_BOUNDS = (
-    0.05,
-    (1e-3, 50.0),
-)  # how often two tags of a namespace meet, in units of chance: start and bounds
+MEETING, RAREST_MEETING = 0.05, 1e-3  # how often two tags of a namespace meet, in units of chance: at first, and at least
 SINGLE = 1e-3  # the same where a namespace is declared to have one value
 SPREAD, PAIR_BOUNDS = 1.5, (-5.0, 7.0)  # how much pairs differ from their namespace, in logs
 EXCLUDED = 0.02  # how often tags that exclude each other meet, in units of chance
@@ -265,6 +262,9 @@ class _Model:
         self.swapped_tag = names // self.tags
         total = np.bincount(np.maximum(self.relations.space, 0), frequency * (self.relations.space >= 0))
         share = frequency / np.maximum(total[np.maximum(self.relations.space, 0)], 1e-12)
+        # At most as often as by chance among the pictures that have a tag of the namespace: else a wrong tag beside the right one
+        # would look like a second right one, the more so the oftener such are believed, up to all of them.
+        self.most = -np.log(np.clip(total, 1e-3, 1))
         self.chance = share[names % self.tags] / np.maximum(1 - share[self.swapped_tag], 1e-12)
         self.habit = self.chance
         self.rho = np.full(len(self.relations.spaces), SWAPPED)
@@ -320,7 +320,7 @@ class _Model:
         spaces, free = len(self.theta), ~self.relations.single
         space = self.space[self.pairs.one[inside]]
         seen, thought = (np.bincount(space, values[inside], spaces) for values in (believed, expected))
-        self.theta = np.clip(self.theta + _step(thought, seen, 0.5) * free, *np.log(MEETING_BOUNDS))
+        self.theta = np.clip(self.theta + _step(thought, seen, 0.5) * free, np.log(RAREST_MEETING), self.most)
         seen, thought = (np.bincount(self.key[inside], v[inside], len(self.delta)) for v in (believed, expected))
         curve = np.maximum(seen, thought) + 1 / SPREAD**2
         step = np.clip((seen - thought - self.delta / SPREAD**2) / curve, -LARGEST_STEP, LARGEST_STEP)
