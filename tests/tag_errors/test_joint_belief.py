@@ -107,6 +107,14 @@ def test_two_series_that_both_show_are_both_right_however_many_cross(share):
     assert error[-1, 2] < 0.2
 
 
+@pytest.mark.parametrize("without", [0, 1260])
+def test_two_tags_meet_at_most_as_often_as_by_chance_among_the_pictures_that_have_one(without):
+    beside = [(60, {tag, (tag + 1) % 3}, {tag}) for tag in range(3)]
+    given, belongs = pictures(*((300, {tag}, {tag}) for tag in range(3)), *beside, (without, set(), set()), low=0.0003)
+    _, habits = weighed(given, belongs, one_space(4))
+    assert habits.meeting["series"] == pytest.approx(1 if not without else len(given) / 1260, rel=0.03)
+
+
 def test_the_chance_that_two_cross_is_a_pairs_own():
     """A series and its part nearly always go together; a pair that never did before has to show more."""
     often = (60, {0, 1}, {0, 1})
