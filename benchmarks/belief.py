@@ -142,15 +142,15 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
 
 
 def divided(judge: Judge, sizes: list[int]) -> Iterator[tuple[Judge, list[Judge]]]:
-    """(what is judged, the libraries that it was told as): the whole, or for each of `sizes` `PARTS` parts of so many pictures."""
+    """(what is judged, the libraries that are weighed for it): the whole, or for each of `sizes` `PARTS` parts of so many pictures."""
     if not sizes:
         yield judge, [judge]
     for size in sizes:
-        rows = [np.random.default_rng(part).permutation(len(judge.given))[:size] for part in range(PARTS)]
-        parts = [judge.some(np.sort(mine)) for mine in rows]
-        all_of_them = judge.some(np.concatenate([np.sort(mine) for mine in rows]))
+        rows = [np.sort(np.random.default_rng(part).permutation(len(judge.given))[:size]) for part in range(PARTS)]
+        parts = [judge.some(mine) for mine in rows]
         seen = np.concatenate([np.isin(np.arange(len(judge.tags)), usable(part)) & part.judged for part in parts])
-        yield replace(all_of_them, name=f"{judge.name}, {PARTS} of {size}", judged=seen), parts
+        name = f"{judge.name}, {PARTS} of {size}"
+        yield replace(judge.some(np.concatenate(rows)), name=name, judged=seen), parts
 
 
 def describe(judge: Judge) -> str:

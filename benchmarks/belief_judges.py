@@ -49,12 +49,8 @@ class Judge:
 
     def some(self, rows: np.ndarray) -> "Judge":
         """The library of the pictures at these `rows` alone."""
-        arrays = {"truth": self.truth, "given": self.given, "matrix": self.matrix, "judged": self.judged}
-        return replace(
-            self,
-            **{name: one[rows] for name, one in arrays.items()},
-            second=None if self.second is None else self.second[rows],
-        )
+        arrays = {name: getattr(self, name) for name in ("truth", "given", "matrix", "judged", "second")}
+        return replace(self, **{name: one[rows] for name, one in arrays.items() if one is not None})
 
     @property
     def series(self) -> np.ndarray:
