@@ -86,9 +86,7 @@ def examined(
 ) -> Generator[tuple[Record, list[TagFinding]], None, None]:
     """Each record with the faults of its file, at `least` so sure; the files are decoded by a process a core."""
     cores = os.cpu_count() or 1
-    step = (
-        AHEAD * cores
-    )  # not all at once: each file that waits takes memory, and is looked at before Ctrl-C ends anything
+    step = AHEAD * cores  # files that wait take memory, and all of them are looked at before Ctrl-C ends anything
 
     def look(record: Record) -> list[TagFinding]:
         found, written = faults(library, record, decoders), record.tags

@@ -121,10 +121,7 @@ def make_environment(torch: str, locked: bool = False) -> None:
         except ImportError:
             raise Failed("Python's venv module is missing (Debian, Ubuntu: apt-get install python3-venv)") from None
         say(f"(pip {ensurepip.version()} comes with this Python)")
-        for requirements in (
-            REQUIREMENTS,
-            TEST_REQUIREMENTS,
-        ):  # of one whose Python is gone, after an update of the system
+        for requirements in (REQUIREMENTS, TEST_REQUIREMENTS):  # of an environment whose Python is gone
             mark(requirements)[0].unlink(missing_ok=True)
         venv.create(VENV, with_pip=True)
     if locked and not installed(REQUIREMENTS):

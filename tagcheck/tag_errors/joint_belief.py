@@ -37,7 +37,7 @@ from tagcheck.tag_errors.relations import Relations
 MOST = 8  # tags of a picture weighed together
 LEAST = 0.003  # an unwritten tag less likely than this is left to itself
 TEMPER = 0.92  # what is kept of the evidence for a tag where it competes with others: their errors are not independent
-MEETING, RAREST_MEETING = 0.05, 1e-3  # how often two tags of a namespace meet by units of chance: first, least
+MEETING, RAREST_MEETING = 0.05, 1e-3  # meetings of two tags of a namespace, in units of chance: first, least
 SINGLE = 1e-3  # the same where a namespace is declared to have one value
 SPREAD, PAIR_BOUNDS = 1.5, (-5.0, 7.0)  # how much pairs differ from their namespace, in logs
 EXCLUDED = 0.02  # how often tags that exclude each other meet, in units of chance
