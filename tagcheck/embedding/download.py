@@ -27,6 +27,7 @@ REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
 LISTED = "files.txt"  # beside another tagger's files: which they are
+PINNED = "commit.txt"  # while some of a tagger's files are still to come: the commit that the others are of
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 TRIES = 5  # in a row without one new byte
@@ -53,7 +54,7 @@ def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None 
     hub's address (default: HF_ENDPOINT, else huggingface.co). Raises `MissingInput` with both ways
     out when the files are not available, `BadFile` when what arrived is not what was announced.
     """
-    return _fetch_all(Source(REPOSITORY, endpoint=endpoint), FILES, folder, progress, pause)
+    return _fetch_all(Source(REPOSITORY, endpoint=endpoint), FILES, folder, _pinned(folder), progress, pause)
 
 
 def ensure_model(
@@ -79,14 +80,14 @@ def ensure_model(
     owner, repository, *inside = name.split("/")
     prefix = "".join(f"{part}/" for part in inside)
     source = Source(f"{owner}/{repository}", prefix, endpoint)
-    there = _listed(source)
+    there, commit = _listed(source, _pinned(folder))
     inside_it = [one.removeprefix(prefix) for one in there if one.startswith(prefix)]
     wanted = published_layouts.wanted_files([one for one in inside_it if "/" not in one])
     if not wanted:
         folders = sorted({one.rpartition("/")[0] for one in there if one.endswith(".onnx") and "/" in one})
         where = f"; it has some in {', '.join(folders[:5])}: add the folder to the name" if folders else ""
         raise MissingInput(f"{source.repository} holds no .onnx file{f' in {prefix}' if prefix else ''}{where}")
-    _fetch_all(source, wanted, folder, progress, pause)
+    _fetch_all(source, wanted, folder, commit, progress, pause)
     write_atomically(listed, lambda out: out.write("\n".join(wanted).encode()))
     return folder
 
@@ -123,22 +124,37 @@ class Source:
 WAY_OUT = Source(REPOSITORY).way_out
 
 
-def _fetch_all(source: Source, names: Sequence[str], folder: Path, progress: Progress | None, pause: float) -> Path:
-    """`folder`, with `names` in it; what is missing is fetched, all of one commit."""
-    commit: str | None = None
+def _fetch_all(
+    source: Source, names: Sequence[str], folder: Path, commit: str | None, progress: Progress | None, pause: float
+) -> Path:
+    """`folder`, with `names` in it; what is missing is fetched, all of `commit` (None: of the newest), in however many runs."""
     for name in (one for one in names if not (folder / one).is_file()):
         folder.mkdir(parents=True, exist_ok=True)
         announced = _announced(source, name, commit, folder)
         commit = announced.commit
         _fetch(folder / name, announced, source, progress, pause)
+    if _pinned(folder):
+        (folder / PINNED).unlink()
     return folder
 
 
-def _listed(source: Source) -> list[str]:
-    """The names of the repository's files."""
-    with source.hub(f"the hub does not tell the files of {source.repository}") as hub:
-        said = hub.HfApi(endpoint=source.endpoint).model_info(source.repository, timeout=TIMEOUT[0])
-    return [one.rfilename for one in said.siblings or ()]
+def _pinned(folder: Path) -> str | None:
+    """The commit of the files that an earlier run has fetched into `folder`, where it did not fetch all."""
+    pin = folder / PINNED
+    return pin.read_text(encoding="utf-8") if pin.is_file() else None
+
+
+def _of(commit: str | None) -> str:
+    """Words for the commit that is asked for."""
+    return f" of commit {commit[:12]}" if commit else ""
+
+
+def _listed(source: Source, commit: str | None) -> tuple[list[str], str | None]:
+    """The names of the repository's files, at the commit or now, and at which commit that is."""
+    with source.hub(f"the hub does not tell the files of {source.repository}{_of(commit)}") as hub:
+        api = hub.HfApi(endpoint=source.endpoint)
+        said = api.model_info(source.repository, revision=commit, timeout=TIMEOUT[0])
+    return [one.rfilename for one in said.siblings or ()], commit or said.sha
 
 
 def _announced(source: Source, name: str, commit: str | None, folder: Path) -> Announced:
@@ -146,7 +162,7 @@ def _announced(source: Source, name: str, commit: str | None, folder: Path) -> A
     missing = (
         f"no {'JoyTag weights' if source.repository == REPOSITORY else f'files of {source.repository}'} in {folder}"
     )
-    with source.hub(f"{missing}, and the hub cannot be asked for {name}") as hub:
+    with source.hub(f"{missing}, and the hub cannot be asked for {name}{_of(commit)}") as hub:
         url = hub.hf_hub_url(source.repository, source.prefix + name, revision=commit, endpoint=source.endpoint)
         said = hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
     if said.size is None or said.etag is None or said.commit_hash is None:
@@ -179,6 +195,7 @@ def _fetch(path: Path, announced: Announced, source: Source, progress: Progress 
             f"{path.name} arrived with another digest than {announced.url} announces and was thrown away: "
             "run the same command again"
         )
+    write_atomically(path.with_name(PINNED), lambda out: out.write(announced.commit.encode()))
     os.replace(part, path)
     sync_folder(path.parent)
 

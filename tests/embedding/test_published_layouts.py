@@ -680,13 +680,14 @@ class Hub(BaseHTTPRequestHandler):
         parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
         files = repositories.get("/".join(parts[:2]), {})
         if self.path.startswith("/api/models/") and files:
-            listing = {"id": "/".join(parts), "sha": "c" * 40, "siblings": [{"rfilename": name} for name in files]}
+            listing = {"id": "/".join(parts), "sha": server.commit, "siblings": [{"rfilename": name} for name in files]}
             return self._send(200, json.dumps(listing).encode(), body, {"Content-Type": "application/json"})
         name = "/".join(parts[4:])
         if name not in files:
             return self._send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
         digest = hashlib.sha256(files[name]).hexdigest()
-        return self._send(200, files[name], body, {"ETag": f'"{digest}"', "X-Repo-Commit": "c" * 40})
+        commit = server.commit if parts[3] == "main" else parts[3]
+        return self._send(200, files[name], body, {"ETag": f'"{digest}"', "X-Repo-Commit": commit})
 
     def _send(self, status: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -704,6 +705,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.files, server.repositories, server.asked, server.token = {}, {}, [], None  # type: ignore[attr-defined]
+    server.commit = "c" * 40  # type: ignore[attr-defined]
     server.address = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -726,6 +728,21 @@ def test_a_tagger_is_fetched_by_its_name_once(hub, tmp_path):
     assert tagger.load(folder, "cpu").network.name == "tagger"
     asked = len(hub.asked)
     assert download.ensure_model("someone/tagger", tmp_path / "here", hub.address) == folder and len(hub.asked) == asked
+
+
+def test_files_that_are_fetched_in_two_runs_are_of_one_commit(hub, tmp_path, monkeypatch):
+    hub.files = published(animetimm(tmp_path / "there"))
+    with monkeypatch.context() as patch:
+        whole = download._fetch
+        patch.setattr(download, "_fetch", lambda path, *rest: (whole(path, *rest), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+    folder = tmp_path / "here" / "someone" / "tagger"
+    hub.commit, before = "d" * 40, hub.asked.copy()
+    assert (folder / download.PINNED).exists() and len(published(folder)) < len(hub.files)
+    assert download.ensure_model("someone/tagger", tmp_path / "here", hub.address) == folder
+    assert [path for path in hub.asked[len(before) :] if "c" * 40 not in path] == []
+    assert set(published(folder)) == {*hub.files, download.LISTED}
 
 
 def test_a_tagger_that_is_not_for_everybody_is_fetched_with_the_owners_token(hub, tmp_path, monkeypatch):
