@@ -1,7 +1,7 @@
 """Shards in a shared folder or an object store, beside those of the data folder: any place that fsspec knows.
 
 A shard is a file that is written once, so that both sides hold the same when each has got what it lacks. One that arrives
-is written whole beside its name and then moved there. fsspec is imported only when such a place is named
+is written whole beside its name and then moved there; what a killed run leaves beside it goes two days later. fsspec is imported only when such a place is named
 (`pip install fsspec s3fs`, or the package of another store).
 """
 
@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tagcheck.embedding.store import shard_paths
 from tagcheck.errors import MissingInput, ToolError, UsageError, short
-from tagcheck.files import write_atomically
+from tagcheck.files import ORPHAN, write_atomically
+
+OLD = 2 * 86400.0  # seconds after which nobody writes a shard any longer, whatever the clocks of two machines say
 
 
 class SharedStore:
@@ -52,13 +55,20 @@ class SharedStore:
 
     def names(self) -> set[str]:
         """The shards that are there."""
+        return {name for name in self._files() if name.endswith(".pt") and not name.startswith(".")}
+
+    def _files(self) -> list[str]:
         with self._told():
             self.system.invalidate_cache()
-            found = [PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1)]
-        return {name for name in found if name.endswith(".pt") and not name.startswith(".")}
+            return [PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1)]
 
     def exchange(self, folder: Path) -> None:
-        """Bring what `folder` lacks, and take over what is only there."""
+        """Bring what `folder` lacks, and take over what is only there. What was sent by half, and is old, goes."""
+        for name in filter(ORPHAN.fullmatch, self._files()):
+            path = f"{self.folder}/{name}"
+            with self._told(), suppress(FileNotFoundError, NotImplementedError):  # another run's removal; no times kept
+                if time.time() - self.system.modified(path).timestamp() > OLD:
+                    self.system.rm_file(path)
         self.fetch(folder)
         there = self.names()
         self.send(path for path in shard_paths(folder) if path.name not in there)

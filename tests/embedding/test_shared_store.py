@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from tagcheck.embedding import ShardWriter, store
+from tagcheck.embedding import ShardWriter, shared_store, store
 from tagcheck.embedding.shared_store import SharedStore
 from tagcheck.errors import MissingInput, ToolError, UsageError
 
@@ -35,7 +36,7 @@ def test_two_machines_that_share_a_store_end_with_the_same_rows(url, tmp_path):
     assert store.shard_paths(one)[-1].name not in names
 
 
-def test_what_is_half_written_is_no_shard_and_one_that_was_put_aside_stays_away(url, tmp_path):
+def test_what_is_half_written_is_no_shard_and_one_that_was_put_aside_stays_away(url, tmp_path, monkeypatch):
     put(tmp_path / "one", "a", "0000000a")
     shared = SharedStore(url)
     shared.exchange(tmp_path / "one")
@@ -50,6 +51,12 @@ def test_what_is_half_written_is_no_shard_and_one_that_was_put_aside_stays_away(
     assert not store.shard_paths(tmp_path / "three")
     shared.fetch(tmp_path / "three")
     assert [path.name for path in store.shard_paths(tmp_path / "three")] == [name]
+    shared.exchange(tmp_path / "one")
+    assert len(shared.system.ls(shared.folder)) == 2  # its worker may be at it still
+    two_days_later = time.time() + shared_store.OLD + 1
+    monkeypatch.setattr(shared_store.time, "time", lambda: two_days_later)
+    shared.exchange(tmp_path / "one")
+    assert len(shared.system.ls(shared.folder)) == 1 and shared.names() == {name}
 
 
 def test_a_store_that_fails_is_told_of_in_words_whatever_its_errors_are(tmp_path, monkeypatch):
