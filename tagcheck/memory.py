@@ -6,11 +6,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 GIB = 2**30
 UNKNOWN = 4 * GIB  # where the system does not say
+# Linux's two kinds of control groups: where they are, their limit, what is used, and what of that are files that were read, which are
+# given up for whoever needs the memory ("total_": with those of the groups inside).
+GROUPS = (
+    ("", "/sys/fs/cgroup", "memory.max", "memory.current", ""),
+    ("memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
 
 
 def free() -> int:
@@ -26,12 +32,21 @@ def free() -> int:
         system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     else:
         system = UNKNOWN
-    allowed, used, kinds = (_text(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current", "stat"))
-    if not allowed.strip().isdigit() or not used.strip().isdigit():
-        return system
-    held = dict(line.split() for line in kinds.splitlines())  # of files that were read: given up for whoever needs it
-    files = int(held.get("active_file", 0)) + int(held.get("inactive_file", 0))
-    return min(system, max(0, int(allowed) - int(used) + files))
+    return max(0, min([system, *_allowed()]))
+
+
+def _allowed() -> Iterator[int]:
+    """What the control groups around this process allow it still: its own, and each that this one is in."""
+    lines = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+    for kind, root, limit, usage, total in GROUPS:
+        own = next((line[2] for line in lines if kind in line[1].split(",")), "/")
+        for group in (PurePosixPath(own), *PurePosixPath(own).parents):
+            places = (PurePosixPath(f"{root}{group}", name) for name in (limit, usage, "memory.stat"))
+            allowed, used, told = (_text(str(place)).split() for place in places)
+            if allowed and used and allowed[0].isdigit():
+                held = dict(zip(told[::2], told[1::2]))
+                files = sum(int(held.get(f"{total}{name}_file", 0)) for name in ("active", "inactive"))
+                yield int(allowed[0]) - int(used[0]) + files
 
 
 def give_back() -> None:
