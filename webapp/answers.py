@@ -2,11 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from flask import abort, current_app, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from tagcheck.review import Filter, Review
@@ -25,6 +28,16 @@ def go(endpoint: str, message: str = "", **values: Any) -> Response:
     """Show a page, with what happened on it."""
     tell(message)
     return redirect(url_for(endpoint, **values), 303)
+
+
+def back() -> str:
+    """The address of the page that a form was sent from, as the browser says; else the overview's."""
+    came = urlsplit(request.referrer or "")
+    pages = current_app.create_url_adapter(request)
+    with suppress(HTTPException):
+        if pages and came.netloc == request.host and pages.match(came.path, "GET"):
+            return urlunsplit(("", "", *came[2:]))
+    return url_for("views.overview")
 
 
 def tell(*messages: str) -> None:

@@ -26,7 +26,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     interruption.end_at_once()
 
-from flask import Flask, make_response, render_template, request, session
+from flask import Flask, make_response, redirect, render_template, request, session
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
@@ -51,7 +51,7 @@ from webapp import (
     views,
     words,
 )
-from webapp.answers import go, to_script, told
+from webapp.answers import back, tell, to_script, told
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
@@ -193,9 +193,10 @@ def _still_reading(_: state.StillReading) -> Response:
 
 
 def _tool_error(error: ToolError) -> Answer:
-    """The library or a file stood in the way: the page says so in the error's own words."""
+    """The library or a file stood in the way: the page that its owner was on says so in the error's own words."""
     if request.method == "POST" and not to_script():
-        return go("views.overview", f"Nothing was done: {error}")
+        tell(f"Nothing was done: {error}")
+        return redirect(back(), 303)
     codes = ((LibraryError, 503), (UsageError, 400), (ToolError, 500))
     return _message(next(code for kind, code in codes if isinstance(error, kind)), str(error))
 
@@ -203,7 +204,7 @@ def _tool_error(error: ToolError) -> Answer:
 def _message(code: int, text: str) -> tuple[str | dict[str, Any], int]:
     if to_script():
         return {"message": text, "ok": False}, code
-    return render_template("message.html", text=text, code=code), code
+    return render_template("message.html", text=text, code=code, back=back()), code
 
 
 if __name__ == "__main__":

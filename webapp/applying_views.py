@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, abort, render_template, request
+from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from tagcheck.changes import TagChange
@@ -18,7 +18,7 @@ from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview,
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import outcomes
 from webapp import confirming, state, words
-from webapp.answers import go, table, tell
+from webapp.answers import back, go, table, tell
 from webapp.running import Job, jobs
 from webapp.state import review, settings
 
@@ -67,6 +67,8 @@ def preview() -> str:
         **_shown(writes),
         digest=digest(made),
         gone=GONE,
+        left_out=state.shared().left_out,
+        last=next((one.id for one in state.shared().ledger.batches()), 0),
         leftovers=applying.leftovers(library, made.writes),
     )
 
@@ -91,16 +93,17 @@ def apply() -> Response:
     if not keys:
         return go("applying.preview", "Nothing is accepted, so there is nothing to apply.")
     shared = state.shared()
+    # A change may take several rows, a tag service each: one unticked row leaves all of it out.
+    shared.left_out = set(Counter(request.form.getlist("shown")) - Counter(request.form.getlist("write")))
     library = shared.library()
     _, service, made = _previewed(library, keys)
     if service is None:
         abort(409, f"Nothing can be written: {library.why_no_service()}.")
     if digest(made) != request.form.get("digest"):
-        other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now, every row ticked."
-        return go("applying.preview", other, service=service.key)
-    # A change may take several rows, a tag service each: one unticked row leaves all of it out.
-    left_out = set(Counter(request.form.getlist("shown")) - Counter(request.form.getlist("write")))
-    going = [key for key in keys if _value(key) not in left_out]
+        other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now"
+        kept = "what you unticked is unticked still" if shared.left_out else "every row ticked"
+        return go("applying.preview", f"{other}, {kept}.", service=service.key)
+    going = [key for key in keys if _value(key) not in shared.left_out]
     wanted = changes(going)
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
@@ -110,6 +113,7 @@ def apply() -> Response:
     def work(job: Job) -> Results:
         with Review(shared.ledger.path) as store, store.held(going):
             done = applying.apply(shared.ledger, shared.writer(), wanted, service.key, progress=job.progress)
+            shared.left_out = set()
             return _noted(shared, [done])
 
     return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work, also)
@@ -280,17 +284,19 @@ def _noted(shared: state.Shared, results: Results) -> Results:
 
 
 def _start(kind: str, said: str, work: Callable[[Job], Any], also: str = "") -> Response:
-    job = Job(kind, said, lead=lambda job: _finish(job, also))
+    came = back()
+    job = Job(kind, said, lead=lambda job: _finish(job, came, also))
     if not jobs().start(job, work):
         return go("running.job", "Something else is still running: wait for it, then try again. Nothing was done.")
-    return _finish(job, also) if job.finished.wait(MOMENT) else go("running.job")
+    return _finish(job, came, also) if job.finished.wait(MOMENT) else go("running.job")
 
 
-def _finish(job: Job, also: str) -> Response:
-    """Where a finished job leads, with what came of it; said once."""
+def _finish(job: Job, came: str, also: str) -> Response:
+    """Where a finished job leads, with what came of it, said once: one that failed, to where its owner `came` from."""
     jobs().tell(job)
     if job.state == "failed":
-        return go("applying.batches", f"{job.words}: {job.error}")
+        tell(f"{job.words}: {job.error}")
+        return redirect(came, 303)
     results: Results = job.result
     said = [in_words(job.kind, result) for result in results] or ["Nothing was left open."]
     tell(*said, also)

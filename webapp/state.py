@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app
@@ -25,6 +26,7 @@ from tagcheck.writing import Ledger
 T = TypeVar("T")
 # As what a pair can be handed over to the library: the first is a question, the others are judgements.
 RELATIONS = (POTENTIAL_DUPLICATES, DUPLICATES, ALTERNATES, FALSE_POSITIVES)
+SERVICES = "tag services"  # the store's note of those that the library was seen with
 REMEMBERED = 300
 MOMENT = 1.0  # seconds that a request waits for newer reports
 FIRST = 1.0  # likewise where none were read before: then the page says that they are being read
@@ -66,6 +68,7 @@ class Shared:
         self._library: Library | None = None
         self._hurried: Library | None = None
         self.lost = ""  # what the library was found to have lost, until somebody looks at the applied changes
+        self.left_out: set[str] = set()  # the rows of the difference that were unticked when nothing came of an apply
         self.confirming: threading.Timer | None = None  # which will read again what the library may not have saved yet
         self._target, self._asked = "", -math.inf  # the tag service written to, and when it was asked for
 
@@ -116,10 +119,16 @@ class Shared:
         return None
 
     def services(self) -> dict[str, TagService]:
-        """The tag services by key, as far as the library can be asked."""
+        """The tag services by key: those that the library has, then what is known of others, and of all while it is away."""
+        store = self.store()
+        known = {one["key"]: TagService(**one) for one in json.loads(store.meta(SERVICES, "[]"))}
         with suppress(ToolError):
-            return {one.key: one for one in self.library().services()}
-        return {}
+            there = {one.key: one for one in self.library().services()}
+            now = there | {key: one for key, one in known.items() if key not in there}
+            if list(now.items()) != list(known.items()):
+                store.set_meta(SERVICES, json.dumps([asdict(one) for one in now.values()]))
+            return now
+        return known
 
     def abilities(self) -> dict[str, Any]:
         """What the library offers beyond tags: whether it can `open` pictures, and as what pairs can be handed over (`relate`)."""

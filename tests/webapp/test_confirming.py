@@ -105,6 +105,13 @@ def test_what_the_client_lost_is_written_again_after_a_question(page):
     assert page.queues()["applied"] == 2 and all("hat" in page.server.stored(hash)["0"] for hash in page.hashes)
 
 
+def test_a_batch_names_its_tag_service_while_the_client_is_away(page):
+    page.server.stop()
+    page.restarted(page.server.key)
+    assert page.get("/error-review/applied/1").count("<td>my tags</td>") == 2
+    assert page.get("/error-review/applied/1.csv").count(",my tags,") == 2
+
+
 def test_an_undo_is_confirmed_too(page):
     text = page.press(page.text, "Undo the whole batch")
     assert "2 changes taken back, being confirmed" in text and "Undo the whole batch" not in text

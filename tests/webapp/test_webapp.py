@@ -664,8 +664,12 @@ def test_a_difference_that_changed_since_it_was_shown_is_not_written(page):
     shown = accept_all_tags(page)
     page.press(page.get("/error-review/card?state=accepted&type=incorrect_tags"), "Reopen")
     text = page.press(shown, "Write 3 changes")
-    assert "Nothing was written" in text and "Write 2 changes" in text
-    assert sidecar(page.root, 0) == TAGS[0]
+    assert "Nothing was written" in text and "every row ticked" in text and "Write 2 changes" in text
+    value = re.search(r'name="write" value="([^"]* add long hair)"', shown)[1]
+    text = page.press(shown, "Write 3 changes", shown=[value], write=[])
+    assert "what you unticked is unticked still" in text and sidecar(page.root, 0) == TAGS[0]
+    ticked = re.findall(r'name="write" value="[^"]* (add [^"]*)" data-writes="1"( checked)?', text)
+    assert dict(ticked) == {"add long hair": "", "add series:elves": " checked"}
 
 
 def test_a_change_that_the_library_has_already_is_noted_and_not_written(page):
@@ -720,6 +724,12 @@ def test_with_the_library_away_the_page_still_reads_and_decides_and_keeps_what_w
     page.press(page.get("/error-review/card"), "Accept A")
     text = html.unescape(client.get("/error-review/apply").text)
     assert "nobody answers" in text and "2 accepted changes wait" in text
+    token = re.search(r'name="csrf" value="([0-9a-f]+)"', text)[1]
+    for where in ("/error-review/apply", "/error-review", "/error-review/applied/undo"):
+        headers = {"Referer": f"http://localhost{where}"}
+        answer = client.post("/error-review/apply", data={"csrf": token}, headers=headers)
+        assert answer.location == where.removesuffix("/applied/undo")  # that address has no page
+    assert "Nothing was done: nobody answers" in html.unescape(client.get("/error-review/apply").text)
 
 
 class OwnProgram(FolderLibrary):
