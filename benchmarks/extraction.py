@@ -258,7 +258,8 @@ def stage(args: argparse.Namespace) -> None:
             spent = summary["seconds"]
             assert summary["embedded"] == len(hashes)
             times["the whole stage"].append(spent["waiting"] + spent["computing"] + spent["writing"])
-            print(", ".join(f"{name} {seconds} s" for name, seconds in spent.items()))
+            parts = ", ".join(f"{name} {took} s" for name, took in spent.items())
+            print(f"the network alone {times['the network alone'][-1]:.2f} s; the stage: {parts}", flush=True)
         table(times, len(hashes), "picture")
         print("-- processor seconds, of a stage with what starting takes and its decoders")
         table(processor, len(hashes), "picture")
