@@ -52,6 +52,7 @@ from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
 from tagcheck.pictures.unreadable import Failure
+from tagcheck.plural import plural
 from tagcheck.review import Review
 from tagcheck.review.store import decisions
 from tagcheck.script import run, say
@@ -205,7 +206,9 @@ def confirm_writes(folder: DataFolder, library: Library) -> None:
     with Review(folder.review) as store:
         store.note_outcomes(outcomes(found.rows))
     if found.lost:
-        say(f"warning: the library has lost {found.lost:,} changes that were written: see Applied changes on the page")
+        say(
+            f"warning: the library has lost {plural(found.lost, 'change that was', 'changes that were')} written: see Applied changes on the page"
+        )
 
 
 def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str, list[list[str]]]]:
@@ -438,7 +441,9 @@ def missing_digests(job: Job, there: Sequence[FileInfo], pixels: Mapping[str, st
     left.sort(key=lambda one: one.hash not in decided)
     if not left or job.folder.named:
         return {}
-    say(f"reading {len(left):,} pictures again that were embedded before the digests of pixels were kept")
+    say(
+        f"reading {plural(len(left), 'picture again that was', 'pictures again that were')} embedded before the digests of pixels were kept"
+    )
     found: dict[str, str] = {}
     until = time.monotonic() + DIGEST_SECONDS
     decoders = [Decoder(job.model.recipe, job.limits) for _ in range(min(job.model.decoders, len(left)))]
@@ -464,7 +469,7 @@ def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[s
         say("too few pictures that differ and have thumbnails: near-duplicates are found by the cosine alone")
         return
     same_picture.save(job.folder.embeddings, found)
-    say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")
+    say(f"{plural(found.changes, 'changed picture')}: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
 def embed_on_cluster(
@@ -641,10 +646,10 @@ def summarise(
 def nothing_embedded(mapping: Path, records: list[dict[str, Any]], summary: dict[str, Any]) -> str:
     """Why there is no dataset to write."""
     if not records:
-        return f"none of the {summary['mapped']} pictures in {mapping} has an embedding yet: run without --limit"
+        return f"none of the pictures in {mapping} has an embedding yet: run without --limit"
     first = records[0]
     return (
-        f"none of the {summary['mapped']} pictures in {mapping} could be embedded ({summary['unreadable']} unreadable, "
+        f"none of the pictures in {mapping} could be embedded ({summary['unreadable']} unreadable, "
         f"{summary['unsupported']} unsupported, {summary['missing']} missing), for example {first['hash']}: "
         f"{first.get('reason')}; "
         "map pages with readable pictures"
@@ -663,7 +668,7 @@ def outcome(summary: dict[str, Any]) -> str:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
     spent = ", ".join(f"{one} {seconds[one]:.1f}" for one in SPENT)
     counts = ", ".join([f"{summary['embedded']} embedded", f"{summary['reused']} reused", *failed])
-    return f"{summary['mapped']} pictures: {counts}; {seconds['total']:.1f} s ({spent})"
+    return f"{plural(summary['mapped'], 'picture')}: {counts}; {seconds['total']:.1f} s ({spent})"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tagcheck.library import Library, LibrarySettings, choose
 from tagcheck.library.choose import HYDRUS
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Walk, unique
+from tagcheck.plural import plural
 from tagcheck.script import run, say
 
 UNREAD = "seen and not read"  # how a note about sidecars begins that are of no known kind
@@ -142,16 +143,17 @@ def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None) -> s
     if search is not None and not number:
         return f"{search!r} is empty: no file in Hydrus matches this search, and nothing was written"
     if number:
-        return f"none of the {number} files of {where!r} is here ({absent(summary)}): nothing was written"
+        return f"none of the files of {where!r} is here ({absent(summary)}): nothing was written"
     another = "or name another with --page"
     if not walk.pages:
         return f"there is no page of files under {where!r}: put pictures on a page there, {another}"
-    return f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, {another}"
+    return f"{where!r} is empty ({plural(summary['pages'], 'page')} without files): put pictures there, {another}"
 
 
 def outcome(summary: dict[str, Any]) -> str:
     gone = f", of which {absent(summary)}" if summary["not_local"] else ""
-    return f"{summary['unique_files']:,} pictures on {summary['pages']:,} pages ({summary['files']:,} places){gone}"
+    on = f"{plural(summary['pages'], 'page')} ({plural(summary['files'], 'place')})"
+    return f"{plural(summary['unique_files'], 'picture')} on {on}{gone}"
 
 
 def absent(summary: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ from tagcheck.dataset import Record
 from tagcheck.detectors import MISTAGGED
 from tagcheck.findings import INCORRECT, TagFinding
 from tagcheck.json_files import list_of, number, text
+from tagcheck.plural import plural
 from tagcheck.script import run
 
 FEWEST_TAGS, FEWEST_WRONG, TIMES = 30, 5, 3.0  # TIMES the share of wrong tags in the rest of the library
@@ -61,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = data_folder.save(folder, detectors.own_report("find_bad_sources.py"), document)
     for one in bad:
         look = f"{one['share_wrong']:.0%} look wrong ({one['elsewhere']:.0%} elsewhere)"
-        print(f"{one['source']}: {one['tags']:,} tags, {look}")
-    print(f"{len(bad)} bad sources, {len(errors):,} findings -> {path}")
+        print(f"{one['source']}: {plural(one['tags'], 'tag')}, {look}")
+    print(f"{plural(len(bad), 'bad source')}, {plural(len(errors), 'finding')} -> {path}")
     return 0
 
 
@@ -136,7 +137,7 @@ def batches(
     every = {hash: record for mine in members for hash, record in mine.items()}
     for hash, record in sorted(every.items()):
         of = [about for about, mine in zip(bad, members) if hash in mine]
-        why = f"{of[0]['tags']:,} tags came from {of[0]['source']} and {of[0]['share_wrong']:.0%} of them look wrong."
+        why = f"{plural(of[0]['tags'], 'tag')} came from {of[0]['source']} and {of[0]['share_wrong']:.0%} of them look wrong."
         proof = of[0] | {"batches": [one["source"] for one in of]}
         has = [tag for tag in sorted(record.tags) if (hash, tag) in wrong]
         rows = [TagFinding(tag, INCORRECT, wrong[hash, tag], proof, why) for tag in has]

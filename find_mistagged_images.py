@@ -30,6 +30,7 @@ from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
 from tagcheck.errors import MissingInput
 from tagcheck.findings import MISSING
+from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.tag_columns import TagSets
 from tagcheck.tag_errors import Examined, Rules, suggestions
@@ -273,7 +274,7 @@ def summary_line(summary: dict[str, Any], share: str, path: Any) -> str:
     """What the owner reads at the end."""
     counts = ", ".join(f"{summary[issue]:,} {issue.removesuffix('_tags')}" for issue in ISSUES)
     return (
-        f"{share}: {counts} tags in {summary['errors_found']:,} entries "
+        f"{share}: {counts} tags in {plural(summary['errors_found'], 'entry', 'entries')} "
         f"({summary['below_min_confidence']:,} more below the minimum confidence): {path}"
     )
 

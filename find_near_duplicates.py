@@ -48,6 +48,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.library.protocol import DUPLICATES
+from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
@@ -190,7 +191,7 @@ def known_pairs(
     known = {(min(one, other), max(one, other)): copy for one, other, copy in here}
     if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):
         raise MissingInput(
-            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, "
+            f"{plural(len(known), 'pair is', 'pairs are')} known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, "
             f"some of them no copies, or a file that lists {FEWEST_KNOWN // 2} copies of this library"
         )
     return known
@@ -266,7 +267,7 @@ def told_by_pixels(
     blind = int((~seen).sum())
     if blind:
         script.say(
-            f"{blind:,} pairs were judged by the cosine alone: an earlier version embedded their pictures without a "
+            f"{plural(blind, 'pair was', 'pairs were')} judged by the cosine alone: an earlier version embedded their pictures without a "
             f"thumbnail; move {folder.embeddings}/*.pt away and run advanced_joytag_processing.py to have them"
         )
     return kept, {pair: round(sure, 4) for pair, sure in zip(rows, chance[copy].tolist())}, blind
@@ -578,8 +579,8 @@ def outcome(summary: dict[str, Any], share: str) -> str:
     before = summary["pairs_already_judged"]
     judged = f" ({before:,} more were judged before)" if before else ""
     line = (
-        f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) "
-        f"in {summary['groups']:,} groups at or above {summary['similarity_threshold']:g} "
+        f"{plural(summary['total_pairs_found'], 'pair')} ({summary['pixel_duplicates']:,} of the same pixels) "
+        f"in {plural(summary['groups'], 'group')} at or above {summary['similarity_threshold']:g} "
         f"among {share}{judged}"
     )
     left_out = summary["images_without_embedding"] + summary["images_unusable"]

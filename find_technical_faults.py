@@ -36,6 +36,7 @@ from tagcheck.pictures import file_formats, measuring
 from tagcheck.pictures.decoder_processes import Decoders
 from tagcheck.pictures.file_formats import BEYOND_LIMITS, ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import to_rgb
+from tagcheck.plural import plural
 from tagcheck.script import run
 
 AHEAD = 64  # files for each decoder
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.sort(key=lambda one: (-one["confidence"], one["hash"]))
         summary = {"total_images_analyzed": len(data.records), "newly_looked_at": len(new), "errors_found": len(errors)}
         report = data_folder.save(folder, kind, {**document, "summary": summary, "errors": errors})
-    print(f"{len(errors):,} pictures with technical faults, among {len(data.records):,} -> {report}")
+    print(f"{plural(len(errors), 'picture')} with technical faults, among {len(data.records):,} -> {report}")
     return 0
 
 

@@ -29,6 +29,7 @@ from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import INCORRECT, TagFinding
 from tagcheck.learning.linear_probes import unit_rows
+from tagcheck.plural import plural
 from tagcheck.script import run
 
 FEWEST = 12  # pictures of a tag from which it is judged
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = {"total_images_analyzed": len(records), "errors_found": len(errors)}
     kind = detectors.own_report("find_unusual_images.py")
     report = data_folder.save(folder, kind, {"dataset": data.path.name, "summary": summary, "errors": errors})
-    print(f"{len(errors):,} pictures unlike a tag of theirs, among {len(records):,} -> {report}")
+    print(f"{plural(len(errors), 'picture')} unlike a tag of theirs, among {len(records):,} -> {report}")
     return 0
 
 

@@ -41,6 +41,7 @@ from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import Detector
 from tagcheck.errors import Cancelled, ToolError
 from tagcheck.library import choose
+from tagcheck.plural import plural
 from tagcheck.review import store
 from tagcheck.script import run
 
@@ -184,12 +185,14 @@ def print_outcome(rows: list[dict[str, Any]], summary: Path) -> None:
     for row in rows:
         if row["exit_code"] == 0:
             new = f", {row['new_findings']} of them new," if "new_findings" in row else ""
-            print(f"{row['name']}: {row['findings']} findings{new} in {row['seconds']:.1f} s -> {row['report']}")
+            print(
+                f"{row['name']}: {plural(row['findings'], 'finding')}{new} in {row['seconds']:.1f} s -> {row['report']}"
+            )
         else:
             print(f"{row['name']}: FAILED (exit code {row['exit_code']}): {row['message']}")
     failed = sum(row["exit_code"] != 0 for row in rows)
     found = sum(row["findings"] or 0 for row in rows)
-    print(f"{len(rows) - failed} of {len(rows)} detectors ran, {found} findings -> {summary}")
+    print(f"{len(rows) - failed} of {len(rows)} detectors ran, {plural(found, 'finding')} -> {summary}")
 
 
 class Watch(threading.Thread):

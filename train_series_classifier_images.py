@@ -49,6 +49,7 @@ from tagcheck.learning import linear_probes
 from tagcheck.library import choose
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
+from tagcheck.plural import plural
 from tagcheck.script import run
 from tagcheck.series import (
     Classifier,
@@ -201,7 +202,7 @@ def outcome(
     """What was learned, and how well it agrees with the tags, in a line."""
     abstained = int((~said.predicted.any(axis=1)).sum())
     return (
-        f"{len(labels.series):,} {namespace} tags learned from {int(labels.tagged.sum()):,} pictures "
+        f"{plural(len(labels.series), f'{namespace} tag')} learned from {plural(int(labels.tagged.sum()), 'picture')} "
         f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(said.predicted):,} predicted out of fold "
         f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} against the tags"
     )
@@ -215,7 +216,7 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     embedded = store.load(folder.embeddings, of_hash, model=data.model)
     if not embedded.hashes:
         raise MissingInput(
-            f"No embeddings found: none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
+            f"No embeddings found: none of the {plural(len(of_hash), 'picture')} of {data.path} has an embedding: run advanced_joytag_processing.py first"
         )
     written = [of_hash[hash] for hash in embedded.hashes]
     return Pictures(embedded, written, [*map(tuple, map(tags.InNamespaces(namespace), written))])
@@ -431,7 +432,7 @@ def check_learnable(labels: Labels, groups: np.ndarray, namespace: str, data: Da
     enough = [name for name, count in zip(labels.series, counts) if count >= 2]
     if len(enough) < 2:
         raise MissingInput(
-            f"{len(labels.series)} {namespace} tags on {int(labels.tagged.sum())} pictures, but to tell them apart it takes two "
+            f"{plural(len(labels.series), f'{namespace} tag')} on {plural(int(labels.tagged.sum()), 'picture')}, but to tell them apart it takes two "
             f"with at least two pictures each that are not near-duplicates, and there are {len(enough)} such "
             f"({', '.join(enough) or 'none'}): tag more pictures"
         )

@@ -45,6 +45,7 @@ from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
 from tagcheck.library import choose
 from tagcheck.pictures import decoder_processes
+from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
@@ -117,8 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     judged, age = match(folder, data, card, namespace)
     if not age.same:
         script.say(
-            f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, "
-            f"{age.gone:,} are gone and {age.without_prediction:,} have no prediction; tags are taken as they are today "
+            f"the predictions are {age.days:.1f} days old, and since then {plural(age.retagged, 'picture')} got other {namespace} tags, "
+            f"{plural(age.gone, 'is', 'are')} gone and {plural(age.without_prediction, 'has', 'have')} no prediction; tags are taken as they are today "
             f"(to renew: {classifier_files.MADE_BY})"
         )
     noes = Noes.of(
@@ -135,8 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     path = data_folder.save(folder, SERIES_VALIDATION, head | {"per_series": per_series(judged, card)} | found)
     files.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
     print(
-        f"{data.share(len(judged))}: {summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
-        f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
+        f"{data.share(len(judged))}: {plural(summary['total_predictions'], 'prediction')}, {summary['correct_predictions']:,} as tagged "
+        f"({summary['accuracy']:.1%}), {plural(summary['missing_predictions_count'], 'tag')} not predicted, "
         f"{summary['incorrect_predictions_count']:,} predicted and not tagged, "
         f"{summary['images_abstained']:,} pictures abstained: {path}"
     )
@@ -227,7 +228,9 @@ def newcomers(
     embedded = store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess)
     told = made.predict(embedded, network_says(folder, made, hashes), tag_sets)
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
-    script.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
+    script.say(
+        f"{plural(len(kept), 'picture that came after the training is', 'pictures that came after the training are')} judged by the classifier as it is"
+    )
     folds, learned = np.full(len(kept), -1), made.labels(own).tags
     return list(classifier_files.rows(hashes, own, made.series, folds, told, learned, card.get("foreign_names", ())))
 
@@ -523,7 +526,7 @@ def reliability_diagram(table: list[dict[str, Any]]) -> str:
         if row["count"]:
             x, y = 40 + 300 * row["mean_probability"], 320 - 300 * row["share_right"]
             low, high = (320 - 300 * edge for edge in row["interval"])
-            says = f"{row['count']} pictures: said {row['mean_probability']:.0%}, tagged {row['share_right']:.0%}"
+            says = f"{plural(row['count'], 'picture')}: said {row['mean_probability']:.0%}, tagged {row['share_right']:.0%}"
             marks.append(part("line", x1=x, y1=low, x2=x, y2=high, stroke="#888"))
             marks.append(part("circle", part("title", text=says), cx=x, cy=y, r=4, fill="#15c"))
     upward = {"x": 16, "y": 170, "text_anchor": "middle", "transform": "rotate(-90 16 170)"}

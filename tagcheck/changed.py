@@ -13,6 +13,7 @@ from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind
 from tagcheck.detectors import DETECTORS, Detector
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_json
+from tagcheck.plural import plural
 
 KEEP_SECONDS = 300.0  # of a run that looks at pictures, at most, are lost by a kill
 OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
@@ -42,7 +43,8 @@ class Changed:
         return bool(self.new or self.other or self.gone or self.beside)
 
     def __str__(self) -> str:
-        counts = f"{self.new:,} pictures are new, {self.other:,} have changed, {self.gone:,} are gone"
+        new = plural(self.new, "picture is new", "pictures are new")
+        counts = f"{new}, {plural(self.other, 'has', 'have')} changed, {plural(self.gone, 'is', 'are')} gone"
         return "; ".join([counts, *(f"{name} changed" for name in self.beside)])
 
 

@@ -16,6 +16,7 @@ from tagcheck import data_folder, memory, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.json_files import Unusable, Wrong, is_text, list_of, map_of, record, string
+from tagcheck.plural import plural
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -108,7 +109,7 @@ class Dataset:
 
     def share(self, seen: int) -> str:
         """`2,000 of 50,000 pictures`, or `50,000 pictures` where `seen` (with unreadable ones) are all."""
-        return f"{seen:,} of {self.mapped:,} pictures" if self.sampled(seen) else f"{seen:,} pictures"
+        return f"{seen:,} of {plural(self.mapped, 'picture')}" if self.sampled(seen) else plural(seen, "picture")
 
     def sampled(self, seen: int) -> dict[str, int | None]:
         """How much of the library a report speaks of, for its summary; nothing where it speaks of all."""

@@ -31,6 +31,7 @@ from tagcheck.library.hydrus.connection import (
     SEARCH,
     WHERE_KEYS_ARE,
 )
+from tagcheck.plural import plural
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LITTLE_SPACE = 2 * 10**9  # bytes: a million pictures' embeddings are 1.5 GB
@@ -120,7 +121,7 @@ def pictures(opened: FolderLibrary) -> Iterator[Check]:
     hashes = {hash for page in walk.pages for hash in page.hashes}
     path = opened.describe()["path"]
     if hashes:
-        yield Check(OK, "library", f"{path}, {len(hashes)} pictures in {len(walk.pages)} folders")
+        yield Check(OK, "library", f"{path}, {plural(len(hashes), 'picture')} in {plural(len(walk.pages), 'folder')}")
     else:
         yield Check(PROBLEM, "library", f"no pictures in {path}: name another folder", MissingInput.exit_code)
 
@@ -155,7 +156,7 @@ def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
         yield Check(PROBLEM, "page", str(error), error.exit_code)
         return
     count = len({hash for page in walk.pages for hash in page.hashes})
-    says = f"{root_page!r}: {count} files on {len(walk.pages)} pages"
+    says = f"{root_page!r}: {plural(count, 'file')} on {plural(len(walk.pages), 'page')}"
     yield Check(OK, "page", says) if count else Check(WARNING, "page", f"{says}, so there is nothing to map")
 
 
@@ -176,7 +177,7 @@ def model_files(model_dir: str | None) -> Iterator[Check]:
 def machine() -> Iterator[Check]:
     """The device, the precision and the batch size that extraction will choose."""
     device = tagger.choose_device("auto")
-    name = tagger.device_name(device) or f"the processor ({torch.get_num_threads()} threads)"
+    name = tagger.device_name(device) or f"the processor ({plural(torch.get_num_threads(), 'thread')})"
     precision = joytag_network.fast_precision(device)
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())

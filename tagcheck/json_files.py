@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import NotAllowed
+from tagcheck.plural import plural
 
 DEPTH = 64  # of lists and objects in each other
 SMALL = 64 << 20  # bytes of a file that is read as a whole
@@ -199,7 +200,7 @@ class Unusable:
     def _left_out(self, kind: str) -> str:
         count = self.counts[kind]
         more = f" and {count - NAMED} more" if count > NAMED else ""
-        some = f"1 {kind} cannot be used and is" if count == 1 else f"{count:,} {kind}s cannot be used and are"
+        some = plural(count, f"{kind} cannot be used and is", f"{kind}s cannot be used and are")
         return f"{some} left out: {'; '.join(self.first[kind])}{more}"
 
 
@@ -289,7 +290,7 @@ def list_of(shape: Shape, most: int = 10_000_000, least: int = 0) -> Shape:
         if len(value) > most:
             raise Wrong(f"the list has more than {most:,} entries")
         if len(value) < least:
-            raise Wrong(f"the list has {len(value)} entries, {least} or more are expected")
+            raise Wrong(f"the list has {plural(len(value), 'entry', 'entries')}, {least} or more are expected")
         for place, one in enumerate(value, 1):
             try:
                 shape(one)

@@ -72,7 +72,7 @@ def test_a_path_that_the_console_lacks_is_printed_all_the_same(tmp_path, console
         "dataset_hardcore_mapper.py", "--library", library, "--data-dir", data, PYTHONIOENCODING=console, PYTHONUTF8="0"
     )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
-    assert b"1 pictures" in done.stdout and list(data.glob("mappings/*.json"))
+    assert b"1 picture on" in done.stdout and list(data.glob("mappings/*.json"))
 
 
 @pytest.mark.parametrize(

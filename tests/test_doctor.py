@@ -55,7 +55,7 @@ def test_a_ready_hydrus_has_no_problem(look, server):
         OK,
         WARNING,
     }
-    assert found["page"][0].says == "'dataset': 1 files on 1 pages"
+    assert found["page"][0].says == "'dataset': 1 file on 1 page"
     assert found["tags are written to"][0].says == "my tags (local)"
     assert not server.refreshed and not server.alarms
 
@@ -134,7 +134,7 @@ def test_a_folder_says_how_many_pictures_it_has(look, tmp_path):
     pictures.mkdir()
     (pictures / "a.png").write_bytes(picture())
     (check,) = look(LibrarySettings(str(pictures), "", ""))["library"]
-    assert check.level == OK and check.says.endswith("1 pictures in 1 folders")
+    assert check.level == OK and check.says.endswith("1 picture in 1 folder")
 
 
 def test_damaged_weights_are_found_before_the_first_run(look, tmp_path):

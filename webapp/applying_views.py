@@ -12,12 +12,13 @@ from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.library.protocol import TagWrite
+from tagcheck.plural import plural
 from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import outcomes
-from webapp import confirming, state, words
+from webapp import confirming, state
 from webapp.answers import back, go, table, tell
 from webapp.running import Job, jobs
 from webapp.state import review, settings
@@ -107,7 +108,7 @@ def apply() -> Response:
     wanted = changes(going)
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
-    many = words.plural(len(keys) - len(going), "change")
+    many = plural(len(keys) - len(going), "change")
     also = f"{many} left out: still accepted, and here again the next time." if len(going) < len(keys) else ""
 
     def work(job: Job) -> Results:
@@ -116,7 +117,7 @@ def apply() -> Response:
             shared.left_out = set()
             return _noted(shared, [done])
 
-    return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work, also)
+    return _start("apply", f"Writing {plural(len(wanted), 'change')} to {service.name}", work, also)
 
 
 @blueprint.get("/applied")
@@ -178,7 +179,7 @@ def undo() -> Response:
     def work(job: Job) -> Results:
         return _noted(shared, [applying.undo(shared.ledger, shared.writer(), progress=job.progress, **chosen)])
 
-    said = f"Taking back {words.plural(len(rows), 'change')}" if rows else f"Taking back batch {number}"
+    said = f"Taking back {plural(len(rows), 'change')}" if rows else f"Taking back batch {number}"
     return _start("undo", said, work)
 
 
@@ -188,7 +189,7 @@ def put_back(how: str) -> Response:
     """Put what failed, or what the library has lost, back to accepted, and show the difference again; or to open, to be decided anew."""
     batch = request.form.get("batch", type=int)
     asks = [Ask(key) for key in _failed(batch)]
-    many = words.plural(len(asks), "change")
+    many = plural(len(asks), "change")
     if how == "retry":
         review().decide(asks, ACCEPTED, f"Try again: {many}")
         return go("applying.preview")
@@ -309,12 +310,12 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     if isinstance(result, Confirmed):
         return confirming.in_words(result)
     verb = {"apply": "applied", "undo": "taken back", "recover": "finished"}[kind]
-    said = [f"{words.plural(result.applied, 'change')} {verb}"]
+    said = [f"{plural(result.applied, 'change')} {verb}"]
     if result.written:
         said = said if result.applied else []
         back = kind == "undo" or {row.goal for row in result.rows} == {ledger.BACK}
         done = "taken back" if back else "written"
-        many = words.plural(result.written, "change")
+        many = plural(result.written, "change")
         said.append(f"{many} {done}, being confirmed until the library has surely saved")
     if result.failed:
         said.append(f"{result.failed:,} failed" if kind != "undo" else f"{result.failed:,} left as they are")

@@ -7,6 +7,7 @@ from typing import Any
 
 from tagcheck import tags
 from tagcheck.best_copy import ALL_ALIKE
+from tagcheck.plural import plural
 from tagcheck.review import Ask, Filter, Key, Review
 from tagcheck.review.exporting import percent
 from tagcheck.review.queries import Finding, Suggestion, best_of, measured_share, picture
@@ -185,7 +186,7 @@ class Card:
         asked = self.named
         if self.finding.is_pair and any(row.kind == PAIR for row in asked):
             what = "Copies of one picture?" if len(self.pictures) > 2 else "Two copies of one picture?"
-            return what + (f" And {words.plural(len(asked) - 1, 'tag')}" if len(asked) > 1 else "")
+            return what + (f" And {plural(len(asked) - 1, 'tag')}" if len(asked) > 1 else "")
         if not asked:
             return "Nothing is asked here"
         first = asked[0].words
@@ -384,7 +385,7 @@ def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
     named = sorted(names[hash] for hash in hashes if hash in names)
     said = [name.lower() if len(names) == 2 else name for name in named]
     if others := len(hashes) - len(named):
-        said.append(words.plural(others, "more copy" if said else "copy", "more copies" if said else "copies"))
+        said.append(plural(others, "more copy" if said else "copy", "more copies" if said else "copies"))
     return "on " + " and ".join(said)
 
 

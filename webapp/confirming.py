@@ -4,11 +4,12 @@ import logging
 import threading
 
 from tagcheck.errors import ToolError
+from tagcheck.plural import plural
 from tagcheck.review import Review
 from tagcheck.writing import Confirmed
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import WRITTEN, outcomes
-from webapp import state, words
+from webapp import state
 
 log = logging.getLogger(__name__)
 PAUSE = applying.CERTAIN_AFTER + 1.0  # seconds until what was written is read again
@@ -44,11 +45,11 @@ def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
 
 def in_words(found: Confirmed) -> str:
     """What reading again has shown, in a line."""
-    said = [f"{words.plural(found.kept, 'change')} confirmed"] if found.kept or not found.lost else []
+    said = [f"{plural(found.kept, 'change')} confirmed"] if found.kept or not found.lost else []
     if found.written:
         said.append(f"{found.written:,} still being confirmed")
     if found.lost:
-        lost = f"{words.plural(found.lost, 'change')} lost by the library"
+        lost = f"{plural(found.lost, 'change')} lost by the library"
         why = "it ended before it had saved, or an older copy of it was restored"
         way_out = "Nothing was written again: write them again, or reopen them, under Applied changes"
         said.append(f"{lost}: {why}. {way_out}")

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from tagcheck import tags
+from tagcheck.plural import plural
 from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.queries import Finding, Suggestion
 from tagcheck.review.store import ACCEPTED, ADD, DECISIONS, IGNORED, OPEN, PAIR, UNDECIDED, Decision, Outcome
@@ -67,7 +68,7 @@ def decide_many() -> Answer:
     if not asks:
         message = NOTHING_TICKED
     elif everything and request.form.get("expect") != str(len(asks)):
-        now = f"This view holds {words.plural(len(asks), 'suggestion')} now"
+        now = f"This view holds {plural(len(asks), 'suggestion')} now"
         message = (
             f"{now}, not {request.form.get('expect') or 'none'} as when you looked. Nothing was decided: look again."
         )
@@ -84,7 +85,7 @@ def draw_sample() -> Response:
     view = from_query(request.args)
     number, of = queries.draw_sample(review(), view, SAMPLE, random.SystemRandom())
     if of < SAMPLE_WORTH:
-        few = f"This view holds {words.plural(of, 'suggestion')}: so few are looked at as quickly as a sample of them."
+        few = f"This view holds {plural(of, 'suggestion')}: so few are looked at as quickly as a sample of them."
         return go("views.findings", few, **to_query(view))
     return go("views.card", sample=number)
 
@@ -100,11 +101,11 @@ def accept_sample() -> Response:
     if drawn.decided < drawn.drawn:
         return go("views.card", "The sample is not decided yet: nothing was accepted.", sample=number)
     if request.form.get("expect") != str(len(asks)):
-        now = f"There are {words.plural(len(asks), 'other')} now: look again. Nothing was accepted."
+        now = f"There are {plural(len(asks), 'other')} now: look again. Nothing was accepted."
         return go("views.card", now, sample=number)
     sampled = f"after a sample of {drawn.decided}, {drawn.right} of them right"
     least = f"with 95 % certainty at least {int(drawn.at_least * 100)} %"
-    said_so = f"Accepted: {words.plural(len(asks), 'suggestion')}, {sampled}: {least}"
+    said_so = f"Accepted: {plural(len(asks), 'suggestion')}, {sampled}: {least}"
     outcome = review().decide(asks, ACCEPTED, said_so)
     queries.note_sample(review(), number, outcome.event)
     return go("views.overview", said(outcome))
@@ -144,7 +145,7 @@ def said(outcome: Outcome) -> str:
         those = "; ".join(map(_standing, outcome.conflicts[:3])) + _more(outcome.conflicts)
         lines.append(f"Decided elsewhere in the meantime, and left so: {those}")
     if outcome.applied:
-        many = words.plural(len(outcome.applied), "change")
+        many = plural(len(outcome.applied), "change")
         lines.append(f"{many} in the library already: undo that under Applied changes.")
     return " ".join(lines) or "Nothing changed."
 
@@ -243,7 +244,7 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
     if outcome is not None:
         message = f"{verb}: {outcome.label}." if outcome.changed else said(outcome)
         if outcome.changed and (others := len(outcome.conflicts) + len(outcome.applied)):
-            message += f" {words.plural(others, 'other')} changed since and stayed."
+            message += f" {plural(others, 'other')} changed since and stayed."
         at = _waiting(view, queries.finding_of(review(), outcome.changed[0])) if outcome.changed else None
     if to_script():
         ok = outcome is not None and bool(outcome.changed)
@@ -282,7 +283,7 @@ def _counted(keys: Sequence[Key]) -> str:
     """`2 additions, 1 removal`."""
     kinds = (("add", "addition"), ("remove", "removal"), (PAIR, "pair"))
     counted = [(sum(key.action == action for key in keys), name) for action, name in kinds]
-    return ", ".join(words.plural(number, name) for number, name in counted if number)
+    return ", ".join(plural(number, name) for number, name in counted if number)
 
 
 def _standing(decision: Decision) -> str:

@@ -17,9 +17,9 @@ import tagcheck
 from tagcheck import json_files, tags
 from tagcheck.files import write_atomically
 from tagcheck.json_files import list_of, map_of, record, text
+from tagcheck.plural import plural
 from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.store import ADD, IGNORED, OPEN, UNDECIDED
-from webapp import words
 from webapp.answers import go
 from webapp.cards import tags_of
 from webapp.state import review, settings
@@ -79,14 +79,14 @@ def make() -> Response:
         return _undo(wanted)
     gone = taken_away(wanted)
     if request.form.get("expect") != str(len(gone)):
-        now = f"This rule would take {words.plural(len(gone), 'suggestion')} away now: look again. Nothing was done."
+        now = f"This rule would take {plural(len(gone), 'suggestion')} away now: look again. Nothing was done."
         asked = {"never": wanted.never} if wanted.never else dict(zip(("apart", "other"), wanted.apart))
         return go("rules.rules", now, **asked)
     _write(settings().folder.root, wanted, there=True)
-    why = f"Ignored by a rule ({wanted.words}): {words.plural(len(gone), 'suggestion')}"
+    why = f"Ignored by a rule ({wanted.words}): {plural(len(gone), 'suggestion')}"
     outcome = review().decide(gone, IGNORED, why)
     review().set_meta(wanted.key, str(outcome.event or 0))
-    many = words.plural(len(outcome.changed), "suggestion")
+    many = plural(len(outcome.changed), "suggestion")
     return go("rules.rules", f"From now on: {wanted.words}. {many} ignored with it.")
 
 
@@ -97,7 +97,7 @@ def _undo(rule: Rule) -> Response:
     asks = [Ask(key) for key in queries.ignored_in(review(), int(event or 0))]
     outcome = review().decide(asks, OPEN, f"Reopened, as a rule is gone ({rule.words})")
     review().set_meta(rule.key, "")
-    return go("rules.rules", f"No longer: {rule.words}. {words.plural(len(outcome.changed), 'suggestion')} reopened.")
+    return go("rules.rules", f"No longer: {rule.words}. {plural(len(outcome.changed), 'suggestion')} reopened.")
 
 
 def taken_away(rule: Rule) -> list[Ask]:

@@ -10,9 +10,10 @@ from werkzeug.wrappers import Response
 
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
+from tagcheck.plural import plural
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
-from webapp import cards, state, words
+from webapp import cards, state
 from webapp.answers import go, place, table, to_script
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
@@ -35,7 +36,7 @@ def open_page() -> Response | dict[str, Any]:
     name = "tagcheck: " + ("a finding" if "finding" in request.form else in_words(view))[:80]
     shown = library.open_page(hashes, name)
     gone = f"; {len(hashes) - len(shown):,} are not there any more" if len(shown) < len(hashes) else ""
-    return _answer(f"{words.plural(len(shown), 'picture')} opened in a new page: {name}{gone}.")
+    return _answer(f"{plural(len(shown), 'picture')} opened in a new page: {name}{gone}.")
 
 
 @blueprint.post("/relate")
@@ -49,13 +50,13 @@ def relate() -> Response | dict[str, Any]:
     if not pairs:
         abort(400, "There is no pair in this view.")
     if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
-        now = f"it holds {words.plural(len(pairs), 'pair')} now"
+        now = f"it holds {plural(len(pairs), 'pair')} now"
         abort(409, f"Since you looked, this view has changed: {now}. Nothing was pushed.")
     told = library.set_relationship(pairs, kind)
     left = sorted(set(pairs) - set(told))
     words_left = f"; {len(left):,} left as they are, {_why_left(library, left)}" if left else "."
     settled = _settle(kind) if "finding" in request.form else ""
-    return _answer(f"{settled}{words.plural(len(told), 'pair')} handed over as {kind}{words_left}")
+    return _answer(f"{settled}{plural(len(told), 'pair')} handed over as {kind}{words_left}")
 
 
 def _pairs(pictures: tuple[str, ...]) -> list[tuple[str, str]]:

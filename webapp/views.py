@@ -13,12 +13,13 @@ from werkzeug.wrappers import Response
 from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.dataset import HASH
+from tagcheck.plural import plural
 from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Overview
 from tagcheck.review.report_import import LEFT_OUT
 from tagcheck.review.store import APPLIED, IGNORED
-from webapp import cards, charts, keys, state, words
+from webapp import cards, charts, keys, state
 from webapp.answers import go, place, table, view_as_file
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.pictures import address
@@ -295,11 +296,11 @@ def next_session() -> dict[str, Any] | None:
 
     for best in queries.health(review(), pace, 1):
         grid = url_for("views.findings", tag=best.tag, view="grid") if best.share >= GRID_FROM else ""
-        said = f"{best.tag}, {words.plural(best.open, 'suggestion')}"
+        said = f"{best.tag}, {plural(best.open, 'suggestion')}"
         return session(Filter(tag=best.tag), said, best.open, round(best.expected), grid)
     for name, below in (("open", ""), ("unlikely", " below 50 %")):
         if (found := state.count(Filter(state=name))).findings:
-            said = words.plural(found.findings, "finding") + below
+            said = plural(found.findings, "finding") + below
             return session(Filter(state=name), said, found.suggestions, None)
     return None
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tagcheck import detectors, tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
+from tagcheck.plural import plural
 from tagcheck.review.exporting import percent
 from tagcheck.review.queries import Finding, Measured
 from tagcheck.review.store import ADD, PAIR
@@ -72,11 +73,6 @@ def ago(when: str | None, now: datetime | None = None) -> str:
         if seconds >= unit:
             return f"{plural(int(seconds // unit), name)} ago"
     return "just now"
-
-
-def plural(number: int, one: str, many: str | None = None) -> str:
-    """`1 finding`, `1,200 findings`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def chips(finding: Finding) -> Markup:

@@ -26,6 +26,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger
+from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
@@ -234,7 +235,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     notes = []
     if len(records) > len(place):
         notes.append(
-            f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
+            f"{plural(len(records) - len(place), 'picture has', 'pictures have')} no embedding: only declared rules were checked on them"
         )
     visible, hidden = TagSets.of(record.written for record in records), frozenset(invisible)
     visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
@@ -261,12 +262,12 @@ def examine(
     learnable = sorted(tag for tag, count in uses.items() if count >= suggestions.FEWEST_USES)
     if len(uses) > len(learnable):
         pictures.notes.append(
-            f"{len(uses) - len(learnable)} tags are used fewer than {suggestions.FEWEST_USES} times: "
+            f"{plural(len(uses) - len(learnable), 'tag is', 'tags are')} used fewer than {suggestions.FEWEST_USES} times: "
             "only near-duplicates and rules were asked about them"
         )
     if n < suggestions.FEWEST_PICTURES or not learnable:
         pictures.notes.append(
-            f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked"
+            f"{plural(n, 'picture')} and {plural(len(learnable), 'tag')} are too few to learn from: only declared rules were checked"
         )
         return None, Work(0, n)
     if n < kept_evidence.FEWEST or data.most is not None:
@@ -359,7 +360,7 @@ def further_taggers(
             why = (
                 "it is the first tagger again"
                 if found.model == pictures.model
-                else f"it has seen {len(found.hashes)} pictures"
+                else f"it has seen {plural(len(found.hashes), 'picture')}"
             )
             pictures.notes.append(f"{one.named} was not used: {why}")
             continue

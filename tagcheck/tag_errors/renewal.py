@@ -16,6 +16,7 @@ from scipy import sparse
 
 from tagcheck.cluster import Share, here
 from tagcheck.learning.linear_probes import logit, numbered_folds, unit_rows
+from tagcheck.plural import plural
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import error_model, evidence
@@ -97,7 +98,7 @@ def _hold_tags_still(then: sparse.csr_matrix, now: sparse.csr_matrix) -> None:
     before, uses = (np.asarray(one.sum(axis=0)).ravel() for one in (then, now))
     far = np.abs(uses - before) > FAR[0] * before + FAR[1]
     if np.maximum(uses, before)[far].sum() > MOST * uses.sum():
-        raise TooMuch(f"{int(far.sum()):,} tags are used far more or less than they were")
+        raise TooMuch(f"{plural(int(far.sum()), 'tag is', 'tags are')} used far more or less than they were")
 
 
 def _around(then: Surroundings, now: Now, now_of: np.ndarray) -> Surroundings:

@@ -20,6 +20,7 @@ from tagcheck.cluster import Share, here
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.memory import uncollected
+from tagcheck.plural import plural
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_columns import TagSets, having
@@ -499,7 +500,7 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
         done = len(space) == 1 and min(space) >= 0 and seen.habits.meeting[seen.relations.spaces[min(space)]] <= SELDOM
         if pair.confidence >= TRUSTED and not done and meet:
             one, other = seen.tags[pair.one], seen.tags[pair.other]
-            chance = f"by chance they would meet {pair.by_chance:.0f} times"
+            chance = f"by chance they would meet {plural(round(pair.by_chance), 'time')}"
             words = f"'{one}' and '{other}' exclude each other in this library ({chance})"
             said = ("learned exclusion", words)
             yield from ((row, pair.one, pair.other, said) for row in _together(columns, pair.one, pair.other))

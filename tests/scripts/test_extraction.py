@@ -113,7 +113,7 @@ def test_a_picture_becomes_a_record_and_the_embedding_that_the_network_gives(she
     head = store.load_tag_head(shelf.data.embeddings, model=data.model)
     assert head.tags == model.tags
     said = capsys.readouterr()
-    assert said.out.startswith("1 pictures: 1 embedded, 0 reused; ") and str(data.path) in said.out
+    assert said.out.startswith("1 picture: 1 embedded, 0 reused; ") and str(data.path) in said.out
     assert "JoyTag" in said.err and "float32, batches of" in said.err
 
 
@@ -314,7 +314,7 @@ def test_precision_auto_keeps_that_of_the_embeddings_that_are_there(shelf):
 
 def test_nothing_embedded_is_an_error_and_no_dataset(shelf):
     shelf.put("a.png", picture(1)[:300])
-    with pytest.raises(MissingInput, match="none of the 1 pictures .* could be embedded .1 unreadable.*truncated"):
+    with pytest.raises(MissingInput, match="none of the pictures .* could be embedded .1 unreadable.*truncated"):
         shelf.run()
     shelf.hashes = []
     shelf.put("b.png", picture(1))

@@ -233,7 +233,7 @@ def test_the_next_extraction_sees_what_the_library_has_lost(
     server.start()
     run(mapper)
     run(extraction)
-    assert "the library has lost 1 changes that were written" in capsys.readouterr().err
+    assert "the library has lost 1 change that was written" in capsys.readouterr().err
     with Review(folder.review) as review:
         assert review.decision(key).queue == "failed"
     assert [row.status for row in Ledger(folder.review).rows()] == ["failed"]

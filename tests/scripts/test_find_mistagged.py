@@ -414,7 +414,7 @@ def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library,
     data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
     report = run(kept)
     assert report["summary"]["total_images_analyzed"] == 301
-    assert any("1 pictures have no embedding" in note for note in report["summary"]["notes"])
+    assert any("1 picture has no embedding" in note for note in report["summary"]["notes"])
     assert {(9001, "solo"), (9001, "3girls")} <= found(report, "incorrect", "contradictory_tags")
     assert (9001, "multiple girls") in found(report, "missing", "contradictory_tags"), "others have it"
 

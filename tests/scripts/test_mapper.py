@@ -225,7 +225,7 @@ def test_an_unknown_page_names_the_pages_there_are(map_it: Callable, folder: Dat
 def test_an_empty_dataset_is_an_error_and_writes_nothing(
     map_it: Callable, server: HydrusServer, folder: DataFolder
 ) -> None:
-    with pytest.raises(MissingInput, match=r"'Dataset, Empty' is empty \(1 pages without files\): put pictures there"):
+    with pytest.raises(MissingInput, match=r"'Dataset, Empty' is empty \(1 page without files\): put pictures there"):
         map_it("--page", "dataset, empty")
     server.root.children.append(PageNode("bare", "pages"))
     with pytest.raises(MissingInput, match="no page of files under 'bare'"):
@@ -233,7 +233,7 @@ def test_an_empty_dataset_is_an_error_and_writes_nothing(
     with pytest.raises(MissingInput, match="'no such tag' is empty: no file in Hydrus matches this search"):
         map_it("--search", "no such tag")
     server.page("Dataset", "Empty").hashes = [GHOST]
-    with pytest.raises(MissingInput, match=r"none of the 1 files of 'Dataset, Empty' is here \(1 never imported\)"):
+    with pytest.raises(MissingInput, match=r"none of the files of 'Dataset, Empty' is here \(1 never imported\)"):
         map_it("--page", "empty")
     assert nothing_written(folder)
 

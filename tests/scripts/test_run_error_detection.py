@@ -208,7 +208,7 @@ def test_a_timer_looks_only_where_something_has_changed_and_says_what(chain, fol
     said, runs = chain({"c": [], "a": ["hat"], "b": ["cape"]})  # mapped again, the same
     assert "nothing has changed since" in said and "no detector was run" in said and runs == 1
     said, runs = chain({"a": ["hat", "scarf"], "b": ["cape"], "d": []})
-    assert "1 pictures are new, 1 have changed, 1 are gone" in said and runs == 2
+    assert "1 picture is new, 1 has changed, 1 is gone" in said and runs == 2
     assert "mistagged images: 4 findings, 2 of them new," in said
     document = data_folder.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)
     assert {name: document["since"][name] for name in ("new", "other", "gone")} == {"new": 1, "other": 1, "gone": 1}

@@ -262,7 +262,7 @@ def test_tags_are_taken_as_they_are_today(own_copy: DataFolder, capsys):
     after = validated(own_copy)
     assert top["id"] not in {one["id"] for one in after["missing_predictions"]}
     assert after["summary"]["predictions"]["images_retagged_since"] == 1
-    assert "1 pictures got other series tags" in capsys.readouterr().err
+    assert "1 picture got other series tags" in capsys.readouterr().err
 
 
 def test_a_series_that_the_owner_has_renamed_is_not_suggested_by_its_old_name(own_copy: DataFolder):

@@ -75,7 +75,7 @@ def test_much_that_has_changed_is_weighed_in_full(changed):
         renewal.renewed(known, replace(now, before=np.r_[np.arange(N), np.full(6, -1)], fresh=np.arange(606) < 300))
     odd = now.given.toarray()
     odd[:, 0] = 1
-    with pytest.raises(renewal.TooMuch, match="1 tags are used far more or less"):
+    with pytest.raises(renewal.TooMuch, match="1 tag is used far more or less"):
         renewal.renewed(known, replace(now, given=sparse.csr_matrix(odd)))
 
 

@@ -34,6 +34,7 @@ from tagcheck.library.folder.survey import Survey, notes, survey
 from tagcheck.library.folder.tables import Table
 from tagcheck.library.folder.tag_names import Spellings
 from tagcheck.library.protocol import FileInfo, Library, NoWrite, Page, TagService, TagWrite, Walk, unique
+from tagcheck.plural import plural
 
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
 HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
@@ -85,10 +86,14 @@ class FolderLibrary(Library):
         seen = self._survey(fresh=True)
         said = notes(seen, index.folders, sum(len(folder.tables) for folder in index.folders) - len(index.bad_tables))
         if index.unclaimed:
-            many = f"{index.unclaimed:,} records of tables"
-            said.append(f"seen and not read: {many} that belong to no picture by their name")
+            one, many = (
+                "record of a table that belongs to no picture by its",
+                "records of tables that belong to no picture by their",
+            )
+            said.append(f"seen and not read: {plural(index.unclaimed, one, many)} name")
         if index.damaged:
-            said.append(f'seen and not read: {index.damaged:,} lines of tables that are no JSON with a "file_name"')
+            many = plural(index.damaged, "line of a table that is", "lines of tables that are")
+            said.append(f'seen and not read: {many} no JSON with a "file_name"')
         said += [f"seen and not read: {shown(path)} {why}" for path, why in sorted(index.bad_tables.items())]
         return Walk(
             (shown(self.root.name), *map(shown, under)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tagcheck import tags
 from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading, mixtures
+from tagcheck.plural import plural
 
 COMMAS = frozenset(",，、､،")  # one file may hold several kinds of them
 MARKS = "，、､،；;\t|"
@@ -76,7 +77,7 @@ class Votes:
 
     def said(self) -> list[str]:
         """What of this is no matter of course, in words."""
-        reading, files, found = self.reading, f"of {self.files:,} files", list[str]()
+        reading, files, found = self.reading, f"of {plural(self.files, 'file')}", list[str]()
         if reading.blanks:
             found.append(f"tags are parted by blanks, as in {self.kinds['blanks']:,} {files}")
         for mark in reading.marks[1:]:
@@ -88,7 +89,9 @@ class Votes:
             held = f"{self.long:,} {files} hold several words with blanks alone between them"
             found.append(f"{held}; each was read as one tag")
         if self.mixed:
-            held = f"{self.mixed:,} files hold prompts that change or mix things ([a:b:0.5], [a|b])"
+            held = (
+                f"{plural(self.mixed, 'file holds', 'files hold')} prompts that change or mix things ([a:b:0.5], [a|b])"
+            )
             found.append(f"{held}; such an item is no tag and stays as it is")
         return found
 

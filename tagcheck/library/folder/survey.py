@@ -15,11 +15,12 @@ from tagcheck.library.folder.scan import Folder
 from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import NotASidecar, Reading, text_of
 from tagcheck.library.folder.tag_names import Spellings
+from tagcheck.plural import plural
 
 KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
 
-EMPTY = dict.fromkeys(TEXT, "hold sentences and no tags") | dict.fromkeys((".json", forms.RECORD), "hold no tags")
-EMPTY |= {".xmp": "hold no keywords"}
+EMPTY = dict.fromkeys(TEXT, "sentences and no tags") | dict.fromkeys((".json", forms.RECORD), "no tags")
+EMPTY |= {".xmp": "no keywords"}
 
 
 @dataclass
@@ -99,8 +100,10 @@ def _count(found: Survey, target: Target, read: Callable[[Target], bytes | None]
     return bool(spellings)
 
 
-def _called(form: str) -> str:
-    return "records of tables" if form == forms.RECORD else f"{form} files"
+def _many(count: int, form: str) -> str:
+    if form == forms.RECORD:
+        return plural(count, "record of a table", "records of tables")
+    return plural(count, f"{form} file")
 
 
 def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
@@ -112,22 +115,29 @@ def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
     if found.pictures and not found.tagged:
         said.append(f"no picture has a tag: none of {found.pictures:,} has a sidecar with tags in it")
     elif found.pictures:
-        read = ", ".join(f"{count:,} {_called(form)}" for form, count in sorted(found.with_tags.items()))
+        read = ", ".join(_many(count, form) for form, count in sorted(found.with_tags.items()))
         said.append(f"{found.tagged:,} of {found.pictures:,} pictures have tags (read: {read})")
     for form, count in sorted(found.without_tags.items()):
-        said.append(f"seen and not read: {count:,} {_called(form)} {EMPTY[form]}")
+        said.append(f"seen and not read: {_many(count, form)} {'holds' if count == 1 else 'hold'} {EMPTY[form]}")
     if unread:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(unread.items()))
         said.append(f"seen and not read: files beside pictures whose kind is not known here ({listed})")
     if unclaimed:
-        said.append(f"seen and not read: {unclaimed:,} sidecars that belong to no picture by their name")
+        many = plural(
+            unclaimed, "sidecar that belongs to no picture by its", "sidecars that belong to no picture by their"
+        )
+        said.append(f"seen and not read: {many} name")
     if found.damaged:
-        said.append(f"{found.damaged:,} sidecars cannot be read; their pictures are rows that say why")
+        one = "sidecar cannot be read; its picture is a row that says why"
+        said.append(plural(found.damaged, one, "sidecars cannot be read; their pictures are rows that say why"))
     for form, votes in sorted(found.votes.items()):
         if form not in found.readings.prose:
             said += [f"{form}: {words}" for words in votes.said()]
     if tables:
-        said.append(f"{tables:,} tables of captions (metadata.jsonl, meta_*.json) are read")
+        many = plural(tables, "table")
+        said.append(f"{many} of captions (metadata.jsonl, meta_*.json) {'is' if tables == 1 else 'are'} read")
     if excluded:
-        said.append(f"{excluded:,} files and folders are left out by --exclude or .tagcheckignore")
+        said.append(
+            f"{plural(excluded, 'file or folder is', 'files and folders are')} left out by --exclude or .tagcheckignore"
+        )
     return said

@@ -540,7 +540,7 @@ class Hydrus(Library):
         """
         here = [row["hash"] for row in self._rows(hashes) if tag_answers.absence(row) is None]
         if not here:
-            raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
+            raise LibraryRefused("none of these files is in Hydrus: no page was opened")
         body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here}
         shown = {"system_hash_locked": True, "focus_page": False}
         self.connection.post("/manage_pages/new_page", body | shown, repeat=False)
