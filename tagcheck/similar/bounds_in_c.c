@@ -428,7 +428,7 @@ static int64_t meet_parts(int level, struct search *s, struct tile *t, int16_t *
         int32_t nearest = (across[t->columns[32 * s->group] - second] - base) >> shift << shift;  /* from the base on */
         int32_t furthest = (((across[t->columns[last] - second] - base) >> shift << shift) | ((1 << shift) - 1));
         int32_t from = nearest < reach ? 0 : (nearest - reach) >> shift, to = (furthest + reach) >> shift;
-        int32_t begin = row_ends[from] / 4 * 4, end = row_ends[to < BUCKETS ? to + 1 : BUCKETS];
+        int32_t begin = row_ends[from] / 4 * 4, end = (row_ends[to < BUCKETS ? to + 1 : BUCKETS] + 3) / 4 * 4;
         if (found + 32 * (int64_t)(end - begin) > s->room)
             return found;
         found = (level == 2 ? meet_avx512 : meet_avx2)(s, t, found, begin, end, (int32_t)s->group);

@@ -287,6 +287,22 @@ def test_rows_of_a_pair_are_within_reach_of_each_other_on_every_line(compiled, a
     assert np.linalg.norm(steps, axis=1).max() * (points.length + points.points.shape[1] ** 0.5) < 2**15
 
 
+def test_the_kernel_finds_no_more_than_there_is_room_for(compiled, monkeypatch):
+    """Rows of two parts along one line, whose bounds would all stay: what a group of columns gives ends anywhere in the room."""
+    places, n = torch.cat([torch.linspace(0, 1, 61), torch.linspace(0, 1, 256)])[:, None], 317
+    made = bounds_in_c._points(places, torch.arange(n), np.array([0, 61, n]), 1 - 0.1**2 / 2, 0.0, None)
+    steps, numbers = np.zeros((n, 2 * bounds_in_c.PACKED), np.int8), np.zeros((n, 2), np.int16)
+    made |= {"left": steps.astype(np.uint8), "right": steps, "left_starts": numbers, "right_starts": numbers}
+    made |= {"early": 1, "pairs": 3, "stride": bounds_in_c.PACKED, "low": 0, "parts": 2}
+    made |= {"longs": np.zeros((n, 16), np.int16), "middle": 16, "width": 16}
+    wanted = []
+    for room in (2**16, *range(2_200, 2_300, 9)):
+        monkeypatch.setattr(bounds_in_c, "ROOM", room)
+        found = sorted(np.concatenate([some @ [n, 1] for some in compiled.strip(made, 0)]).tolist())
+        wanted = wanted or found
+        assert found == wanted
+
+
 def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
     """Two groups of rows, apart along the line between them, whose bounds would all stay."""
     n = 80
