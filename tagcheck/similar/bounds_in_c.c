@@ -52,7 +52,8 @@ struct search {
     int32_t *found;
 };
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+/* GCC for Windows may keep vectors where they are not aligned. */
+#if defined(__x86_64__) && (defined(__clang__) || (defined(__GNUC__) && !defined(_WIN32)))
 #include <immintrin.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
