@@ -312,6 +312,8 @@ def test_the_grid_keeps_its_place_brings_the_next_page_and_is_one_tab_stop(tab, 
     tab.goto(site.address("/error-review/findings?view=grid&tag=solo"))
     tab.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=COUNT - 3)
     assert tab.evaluate("[...document.querySelectorAll('.tile input')].filter((one) => one.tabIndex === 0).length") == 1
+    tab.keyboard.press("ArrowRight")  # from nowhere into the grid, at its tab stop
+    assert tab.evaluate("document.activeElement === document.querySelector('.tile input')")
     tab.locator(".tile input").nth(30).focus()
     tab.evaluate("() => { window.stayed = true; }")
     tab.keyboard.press(" ")
@@ -491,6 +493,8 @@ def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(wi
     assert "pan-y" in tab.evaluate(touch)  # one finger scrolls
     if size[0] < 480:
         tab.goto(site.address("/error-review/findings?view=grid&tag=solo"))
+        tab.keyboard.press("/")  # its fields are folded there
+        assert tab.evaluate("document.activeElement.id") == "filter-tag"
         assert tab.locator("#many .bar").bounding_box()["height"] < 125  # two rows
     small = tab.evaluate("""() => [...document.querySelectorAll("button:not(.unseen), a.button, input, summary")].filter((one) => {
         const box = one.getBoundingClientRect();

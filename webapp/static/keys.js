@@ -72,7 +72,12 @@ const keys = {
   repeated: [],            // actions that go on while the key is held
   actions: {
     help: () => keys.help(),
-    filter: () => document.getElementById("filter-tag")?.focus(),
+    filter() {
+      const field = document.getElementById("filter-tag");
+      if (!field) return;
+      field.closest("details").open = true;
+      field.focus();
+    },
     undo: () => outbox.sending.then(() => document.getElementById("undo")?.click()),
     redo: () => outbox.sending.then(() => document.getElementById("redo")?.click()),
   },

@@ -46,7 +46,8 @@ function stop(box) {
 
 function move(steps, ranged) {
   const all = boxes();
-  const place = Math.max(all.indexOf(document.activeElement), 0);
+  const focused = all.indexOf(document.activeElement);
+  const place = focused < 0 ? all.findIndex((box) => box.tabIndex === 0) : focused;
   const next = all[Math.min(Math.max(place + steps, 0), all.length - 1)];
   if (!next) return;
   if (ranged) next.checked = all[place].checked = true;
@@ -275,6 +276,11 @@ if (many) {
 
 keys.use({
   places: () => [tiles ? "grid" : "list"],
+  before(event) {  // an arrow that nothing else takes goes into the grid
+    const enters = tiles && ARROWS[event.key] && event.target.matches("body, main") && !event.ctrlKey;
+    if (enters) move(0);
+    return enters;
+  },
   actions: {
     accept: () => press("accepted"),
     ignore: () => press("ignored"),
