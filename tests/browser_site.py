@@ -28,6 +28,10 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # In fewer processes: what they tell each other is a sixth of what the browser takes.
+    "--in-process-gpu",
+    "--enable-features=NetworkServiceInProcess2",
+    "--renderer-process-limit=1",
 ]
 
 
