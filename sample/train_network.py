@@ -34,6 +34,7 @@ from sample.train import pictures as training_pictures
 from sample.train.pictures import Training
 from sample.train.views import view
 from tagcheck import script
+from tagcheck.errors import UsageError
 from tagcheck.files import write_atomically
 
 BATCH, TWICE = 48, 16  # pictures in a step, and how many of them are seen in two views
@@ -114,6 +115,7 @@ class Trainer:
     def __init__(self, data: Training, steps: int, seed: int) -> None:
         torch.manual_seed(seed)
         self.data, self.steps, self.seed, self.step = data, steps, seed, 0
+        self.settings = {"steps": steps, "pictures": len(data.targets), "seed": seed}
         self.network = ViT.from_config(CONFIG | {"n_tags": len(data.tags)}).to(memory_format=torch.channels_last)
         frequency = torch.from_numpy(data.targets.mean(0)).float()
         nn.init.normal_(self.network.head.weight, std=0.02)
@@ -132,9 +134,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         kept = {name: part.state_dict() for name, part in self.parts.items()}
-        return {"step": self.step, "average": self.average, **kept}
+        return {"settings": self.settings, "step": self.step, "average": self.average, **kept}
 
     def resume(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises `UsageError` where that was begun with other settings."""
+        then = state.get("settings", self.settings)
+        if then != self.settings:
+            told = " ".join(f"--{name} {value}" for name, value in then.items())
+            raise UsageError(f"the checkpoint in WORK is of {told}: go on with these, or name another WORK")
         self.step, self.average = state["step"], state["average"]
         for name, part in self.parts.items():
             part.load_state_dict(state[name])

@@ -315,6 +315,8 @@ def test_training_broken_off_and_gone_on_with_gives_the_same_network(tiny, one_t
     for step in range(2, 4):
         second.train_step(step)
     assert all(np.isfinite(value) for value in losses.values())
+    with pytest.raises(UsageError, match="is of --steps 4 --pictures 400 --seed 5: go on with these"):
+        train_network.Trainer(data, 4, seed=6).resume(first.state())
     assert all(torch.equal(value, second.average[name]) for name, value in whole.average.items())
 
 
