@@ -23,6 +23,7 @@ from webapp.views import SAMPLE, SAMPLE_WORTH, part, reported
 STATES = (*DECISIONS, OPEN)
 SETTLE = "settle"  # accept what is ticked, and ignore the rest of what is shown
 NOTHING_TICKED = "Nothing is ticked, so nothing was decided."
+TICKED_GONE = "What you ticked is not in this view any longer: it was decided elsewhere, or the newest reports do not say it. Nothing was decided."
 
 blueprint = Blueprint("deciding", __name__, url_prefix="/error-review")
 
@@ -65,13 +66,13 @@ def decide_many() -> Answer:
     everything = request.form.get("scope") == "all"
     asks = queries.asks(review(), view, None if everything else ticked) if everything or ticked else []
     ok = False
-    if not asks:
-        message = NOTHING_TICKED
-    elif everything and request.form.get("expect") != str(len(asks)):
+    if everything and request.form.get("expect") != str(len(asks)):
         now = f"This view holds {plural(len(asks), 'suggestion')} now"
         message = (
             f"{now}, not {request.form.get('expect') or 'none'} as when you looked. Nothing was decided: look again."
         )
+    elif not asks:
+        message = TICKED_GONE if ticked else NOTHING_TICKED
     else:
         message, ok = said(review().decide(asks, state, label([(ask, state) for ask in asks]))), True
     if to_script():

@@ -500,7 +500,9 @@ def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page
 def test_a_grid_decides_on_what_is_ticked_and_on_all_only_with_the_count_that_was_shown(page):
     grid = page.get("/error-review/findings?view=grid&type=tags")
     first = re.search(r'name="finding" value="(\w+)"', grid)[1]
+    assert "Nothing is ticked" in page.press(grid, "Accept the ticked")
     assert "Accepted: " in page.press(grid, "Accept the ticked", finding=[first])
+    assert "not in this view any longer" in page.press(grid, "Ignore the ticked", finding=[first])
     assert page.queues()["accepted"] == 1
     assert "Nothing was decided: look again" in page.press(grid, "Accept all", expect="3")
     assert page.queues()["accepted"] == 1
