@@ -525,20 +525,20 @@ def pace(review: Review) -> Pace:
 
 
 def session(review: Review) -> Session:
-    """The decisions since the last pause of `BREAK` seconds: how many, and how long they took."""
-    answered = "(SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = ?)"
+    """The decisions since the last pause of `BREAK` seconds, but those that it took back: how many, and how long they took."""
+    answered = "(SELECT coalesce(sum((c.after = {0}) - (c.before = {0})), 0) FROM event_changes c WHERE c.event = e.id)"
     rows = review.db.execute(
-        f"SELECT e.at, {answered}, {answered} FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?",
+        f"SELECT e.at, {answered.format('?1')}, {answered.format('?2')} FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?3",
         (store.ACCEPTED, store.IGNORED, SESSION),
     )
-    made, last, ended = Session(), utc_now(), None
-    for at, accepted, ignored in rows:
+    accepted, ignored, last, ended = 0, 0, utc_now(), None
+    for at, more_accepted, more_ignored in rows:
         now = datetime.fromisoformat(at)
         if (last - now).total_seconds() > BREAK:
             break
         last, ended = now, ended or now
-        made = Session(made.accepted + accepted, made.ignored + ignored, (ended - now).total_seconds())
-    return made
+        accepted, ignored = accepted + more_accepted, ignored + more_ignored
+    return Session(max(accepted, 0), max(ignored, 0), (ended - last).total_seconds() if ended else 0.0)
 
 
 def decided_between(review: Review, start: str, end: str) -> int:

@@ -977,6 +977,14 @@ def test_the_pace_is_measured_on_working_time_alone(review):
     assert made.of == len(times) - 2 and made.a_minute == pytest.approx(60 * 21 / (4 + 57))
 
 
+def test_a_session_counts_what_stands_and_not_what_it_took_back(review):
+    review.decide([add(A, "x"), add(A, "y"), add(A, "z")], ACCEPTED)
+    review.decide([add(A, "x")], IGNORED)
+    review.decide([add(A, "y")], OPEN)
+    made = queries.session(review)
+    assert (made.accepted, made.ignored) == (1, 1)
+
+
 def test_the_store_keeps_the_ledgers_tables_company(review, folder):
     review.decide([add(A, "x")], ACCEPTED)
     Ledger(Path(folder.review)).open_batch("folder", None, "", [TagChange(A, "x", ADD)])
