@@ -14,6 +14,7 @@ from scipy.special import expit
 from tagcheck.learning import expected_calibration_error
 from tagcheck.series import odds
 from tagcheck.series.labels import Labels
+from tagcheck.series.likelihood import Likelihood
 from tagcheck.series.out_of_fold import Folded, known
 from tagcheck.series.scoring import MIXING_ROWS, Candidates, Rows
 from tagcheck.series.tagger_says import BLOCK
@@ -79,10 +80,6 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     tagged picture looks like is unknown (Elkan and Noto 2008). Some tagged pictures count lightly as unknown ones, too, their
     own class struck out of the candidates, lest nothing be unknown. With `among` (n,) bool it is learned from those alone.
     """
-    import torch  # here, since it takes seconds to load and only learning needs it
-
-    from tagcheck.series.likelihood import Likelihood
-
     own, counted = labels.single, np.ones(len(labels.tagged), dtype=bool) if among is None else among
     learnable = (own >= 0) & (known(folded.models)[folded.folds, np.maximum(own, 0)] > 0)
     taught = np.random.default_rng(seed).permutation(np.flatnonzero(counted & (learnable | ~labels.tagged)))
@@ -90,12 +87,11 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
     fit = Likelihood(folded.candidates.rows(rows), own[rows], frequency / max(frequency.sum(), odds.LEAST))
     best = fit.best()
-    unknown, kind = torch.sigmoid(fit.of(best)[0])[: len(rows)].numpy(), fit.found.kind[: len(rows)].numpy()
+    unknown, kind = expit(odds.odds(fit.found, best)[1])[: len(rows)], fit.found.kind[: len(rows)]
     count = np.bincount(kind, minlength=2)
     share = np.where(count > 0, np.bincount(kind, unknown, minlength=2) / np.maximum(count, 1), 0.5)
     pictures = np.rint(count * len(taught) / max(1, len(rows))).astype(np.int64)
-    numbers = {name: one.numpy() for name, one in best.items()}
-    numbers |= {name: expit(numbers[name]) for name in ("swapped", "forgotten")}
+    numbers = best | {name: expit(best[name]) for name in ("swapped", "forgotten")}
     return Mixing(**numbers, trust=np.array(folded.trust), pictures=pictures, unknown=share)
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import expit
 from series_library import Drawn, draw
 from sklearn.metrics import f1_score, roc_auc_score
+from torch.nn.functional import logsigmoid
 
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
@@ -43,18 +44,46 @@ def learned(library: Drawn):
     return learn(library)
 
 
-def test_probabilities_are_the_same_with_either_library(learned):
-    """What a training learns by PyTorch, and what a change asks of NumPy."""
-    _, folded, mixing, _, _ = learned
-    told, at = odds.Told.of(folded.candidates), vars(mixing)
-    told = replace(
-        told, kind=np.arange(len(told.kind)) % 2, present=told.present & (np.arange(len(told.kind)) > 0)[:, None]
-    )
-    among, strange = odds.odds(told, at)
-    by_torch = likelihood.odds(likelihood.tensors(told), {name: torch.from_numpy(one) for name, one in at.items()})
-    assert np.allclose(among.sum(axis=1), 1.0) and (among >= 0).all()
-    for ours, theirs in zip((among, strange), by_torch):
-        assert np.allclose(ours, theirs.numpy(), rtol=1e-10, atol=1e-12)
+def by_torch(
+    fit: likelihood.Likelihood, at: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(log-odds that each picture is of an unknown series, probability of each candidate, log-likelihood of each tag)."""
+    told = odds.Told(*map(torch.from_numpy, vars(fit.found).values()))
+    hit, has, struck, chance = map(torch.from_numpy, (fit.hit, fit.has, fit.struck, fit.chance))
+    logits = torch.where(told.present, told.features @ at["weights"], odds.NO_CANDIDATE)
+    among = torch.softmax(logits, dim=1)
+    top = torch.nn.functional.one_hot(among.argmax(dim=1), among.shape[1]).bool()
+    most = among.amax(dim=1).clamp_min(odds.LEAST)
+    left = (1.0 - most).clamp_min(odds.LEAST)
+    none = told.against @ at["none"] - torch.logsumexp(logits, dim=1) + at["agreement"] * torch.log(most)
+    strange = at["slopes"][2 * told.kind + (none > 0.0)] * none + at["offsets"][told.kind]
+    sure = torch.sigmoid(at["first_slope"] * (torch.log(most) - torch.log(left)) + at["first_offset"])
+    among = torch.where(top, sure[:, None], among * ((1.0 - sure) / left)[:, None])
+    forgotten, swapped = at["forgotten"][told.kind], torch.sigmoid(at["swapped"])
+    unknown, known = logsigmoid(strange), logsigmoid(-strange)
+    fits = torch.log((1.0 - swapped) * (among * hit).sum(dim=1) + swapped * chance)
+    bare = torch.where(struck, unknown, torch.logaddexp(unknown, known + logsigmoid(forgotten)))
+    return strange, among, torch.where(has, fits + known + logsigmoid(-forgotten), bare)
+
+
+def test_the_likelihood_and_its_slopes_are_those_that_pytorch_finds(learned):
+    """Of pictures of both kinds, some without a candidate, at numbers far from those where the search ends."""
+    labels, folded, *_ = learned
+    found, own = folded.candidates.rows(np.arange(0, 1200, 3)), labels.single[::3]
+    bare = np.flatnonzero(own < 0)[::4]
+    found.classes[bare], found.features[bare], found.features[::2, 0, scoring.COMPANIONS] = -1, 0.0, 1.0
+    fit = likelihood.Likelihood(found, own, np.full(len(labels.classes), 0.05))
+    rng = np.random.default_rng(0)
+    at = {name: np.array(start) + rng.normal(size=len(start)) / 5 for name, (start, *_) in fit.free.items()}
+    free = {name: torch.tensor(one, requires_grad=True) for name, one in at.items()}
+    strange, among, each = by_torch(fit, free)
+    total = (torch.from_numpy(fit.weight) * each).sum()
+    value, slopes = fit.of(at)
+    assert value == pytest.approx(float(total.detach()), rel=1e-10)
+    for name, theirs in zip(free, torch.autograd.grad(total, list(free.values()))):
+        assert np.allclose(slopes[name], theirs.numpy(), rtol=1e-8, atol=1e-8) and slopes[name].any(), name
+    for ours, theirs in zip(odds.odds(fit.found, at), (among, strange)):
+        assert np.allclose(ours, theirs.detach().numpy(), rtol=1e-10, atol=1e-12)
 
 
 def sums(matrix: np.ndarray, classes: np.ndarray, number: int):
