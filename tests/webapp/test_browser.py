@@ -212,6 +212,7 @@ def test_keys_do_nothing_while_typing_and_arrows_belong_to_the_zoom(tab, site):
     tab.keyboard.press("?")
     tab.wait_for_selector("dialog#help[open]")
     assert "accept what is ticked" in tab.locator("dialog#help").inner_text()
+    assert tab.evaluate("document.getElementById('help').scrollTop") == 0
     tab.keyboard.press("x")  # belongs to the open dialog
     tab.keyboard.press("Escape")
     assert not tab.locator("dialog#help").is_visible() and site.queue("ignored") == 0

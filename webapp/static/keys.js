@@ -113,6 +113,7 @@ const keys = {
       dialog.querySelector("h2").after(document.adoptNode(page.getElementById("keys-help")));
     }
     dialog.showModal();
+    dialog.scrollTop = 0;  // its button has the focus, and is at its end
   },
 };
 
