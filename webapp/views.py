@@ -20,7 +20,7 @@ from tagcheck.review.queries import Finding, Overview
 from tagcheck.review.report_import import LEFT_OUT
 from tagcheck.review.store import APPLIED, IGNORED
 from webapp import cards, charts, keys, state
-from webapp.answers import go, place, table, view_as_file
+from webapp.answers import back, go, place, table, view_as_file
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.pictures import address
 from webapp.state import review, settings
@@ -250,9 +250,7 @@ def looks() -> Response:
     if "pictures" in request.form:
         session["hide_pictures"] = request.form["pictures"] == "hide"
     session.permanent = True
-    back = request.form.get("back", "")
-    here = back.startswith("/") and not back.startswith(("//", "/\\"))
-    return redirect(back if here else url_for("views.overview"), 303)
+    return redirect(back(), 303)
 
 
 def reported(id: str) -> Finding:

@@ -1027,9 +1027,19 @@ def test_every_address_that_changes_something_takes_only_posts(page):
 
 
 def test_a_way_back_leads_nowhere_else(page):
-    for back in ("//evil.example", "http://evil.example", "/\\evil.example", ""):
-        answer = page.client.post("/error-review/looks", data={"csrf": page.token(), "theme": "dark", "back": back})
-        assert answer.location.endswith("/error-review")
+    evil = (
+        "http://evil.example/error-review/apply",
+        "http://localhost//evil.example",
+        "http://localhost/\\evil.example",
+        "",
+    )
+    for came, to in (
+        *((one, "/error-review") for one in evil),
+        ("http://localhost/error-review/card?at=1", "/error-review/card?at=1"),
+    ):
+        form = {"csrf": page.token(), "theme": "dark"}
+        answer = page.client.post("/error-review/looks", data=form, headers={"Referer": came})
+        assert answer.location == to
     assert 'data-theme="dark"' in page.get("/error-review")
 
 

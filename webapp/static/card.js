@@ -54,7 +54,6 @@ function enter() {
   look();
   document.title = `${article().dataset.say} · tagcheck`;
   document.getElementById("asked").textContent = article().dataset.say;
-  document.querySelector('.looks [name="back"]').value = article().dataset.url;  // a change of the theme keeps the card
   fill();
 }
 
