@@ -78,7 +78,7 @@ STILL = 0.1  # of what likely is an error is said above one half, however little
 LEVEL = 0.1  # steps of one level differ by this share at most, beside chance
 RISE = 0.2  # a step that is higher by more than this share, beside chance, is above the level
 BY_CHANCE = 1.5  # standard errors that chance makes up
-USUALLY_FORGOTTEN, USUALLY_WRONG = (0.15, 5.0), (0.05, 10.0)  # what m and kappa are drawn to, and by how many events
+USUALLY_FORGOTTEN, USUALLY_WRONG = (0.15, 10.0), (0.05, 20.0)  # what m and kappa are drawn to, and by how many events
 FLOOR_LEVELS = (
     0.1,
     0.2,
@@ -498,11 +498,17 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
 
 
 def _shows(belongs: np.ndarray, truth: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
-    """The share (T,) of each tag's right uses that the evidence expects, drawn to that of all tags by `SHOWN_PRIOR` uses."""
+    """The share (T,) of each tag's right uses that the evidence expects, drawn by `SHOWN_PRIOR` uses to that of the tags with about as
+    many uses (up to twice as many), and that to the share of all: what a few pictures teach is seen less well.
+    """
     written = cells.column[cells.given]
     right, expected = (np.bincount(written, values[cells.given], tags) for values in (truth, belongs))
-    usual = expected.sum() / max(right.sum(), SMALLEST)
-    return np.asarray(np.minimum((expected + SHOWN_PRIOR * usual) / (right + SHOWN_PRIOR), 1.0))
+    octave = np.log2(np.maximum(np.bincount(written, minlength=tags), 1)).astype(np.int64)
+    share = np.full(tags, expected.sum() / max(right.sum(), SMALLEST))
+    for alike in (octave, np.arange(tags)):
+        expects, uses = (np.bincount(alike, values)[alike] for values in (expected, right))
+        share = (expects + SHOWN_PRIOR * share) / (uses + SHOWN_PRIOR)
+    return np.asarray(np.minimum(share, 1.0))
 
 
 def _truth(

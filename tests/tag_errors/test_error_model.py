@@ -74,6 +74,16 @@ def test_the_rates_of_a_small_library_are_drawn_to_what_is_usual():
         assert floor[0] < error_model._floor(cells, wrong.astype(float), share, share) < floor[1]
 
 
+def test_how_well_a_rare_tag_is_seen_is_told_by_other_rare_ones():
+    uses = np.array([400, *[4] * 20])
+    column = np.repeat(np.arange(21), uses)
+    n = len(column)
+    cells = Cells(np.arange(n), column, np.zeros((n, 1)), np.ones(n, bool), np.ones(n, np.float32), ("probe",))
+    belongs = np.where(column == 0, 0.99, np.where(column == 1, 0.9, 0.3))  # of the rare ones one is seen well
+    frequent, lucky, rare, *_ = error_model._shows(belongs, np.ones(n), cells, 21)
+    assert frequent > 0.95 and 0.5 < lucky < 0.6 and 0.3 < rare < 0.42
+
+
 def test_chances_come_true_at_the_low_end_too():
     rng = np.random.default_rng(0)
     linear = rng.uniform(-6, 4, 20_000)
