@@ -128,7 +128,8 @@ def keep(place: Path, tell: int) -> None:
             server.listen(64)
         os.close(tell)
         sys.path[0] = str(PROJECT)
-        importlib.import_module(DECODER)
+        importlib.import_module(DECODER).Image.preinit()
+        importlib.import_module("tagcheck.forked")
         if not os.fork():
             scripts.close()
             _answer(decoders, place)
