@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
 from PIL import Image, ImageDraw
@@ -180,14 +181,20 @@ def empty_store() -> bytes:
 
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
-    if not folder.review.exists():
-        folder.review.write_bytes(empty_store())
-        folder.review.chmod(0o600)
-    app = create_app(
-        Settings(
-            folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings
+    with pytest.MonkeyPatch.context() as patched:
+        if not folder.review.exists():
+            folder.review.write_bytes(empty_store())
+            folder.review.chmod(0o600)
+            patched.setattr("webapp.app.start", lambda path: None)  # which would check it and keep a copy
+        app = create_app(
+            Settings(
+                folder,
+                lambda: FolderLibrary(root or folder.root),
+                str(root),
+                invisible=("source", "filename"),
+                **settings,
+            )
         )
-    )
     app.jinja_env.bytecode_cache = Compiled()
     app.extensions["tagcheck_opener"] = opener()
     return app
