@@ -18,7 +18,7 @@ def logistic(
     """The coefficients (k,) of a logistic regression of `target` (m,), 0 to 1, on `x` (m, k), whose last column is of ones.
 
     Minimised are the weighted log losses and half of `ridge` times the squared coefficients, the intercept's left out
-    (scikit-learn's C is 1 / `ridge`), until a step moves none by `near`, from `start` on.
+    (scikit-learn's C is 1 / `ridge`), until a step moves none by `near`, from `start` on. Where all weights are 0 they are 0.
 
     >>> x = np.column_stack([[-2.0, -1.0, 1.0, 2.0], np.ones(4)])
     >>> bool(logistic(x, np.array([0, 0, 1, 1]), ridge=1)[0] > 0)
@@ -29,7 +29,7 @@ def logistic(
     penalty[-1] = 1e-9 * len(x)
     if start is None:
         start = np.zeros(x.shape[1])
-        start[-1] = logit(np.clip(np.average(target, weights=weight), 1e-6, 1 - 1e-6))
+        start[-1] = logit(np.clip(weight @ target / max(weight.sum(), 1e-300), 1e-6, 1 - 1e-6))
     beta, (loss, p) = start, _loss(x, start, target, weight, penalty)
     for _ in range(rounds):
         off, root = weight * (p - target), np.sqrt(weight * p * (1 - p))[:, None]
