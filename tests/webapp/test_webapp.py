@@ -724,8 +724,9 @@ def test_with_the_library_away_the_page_still_reads_and_decides_and_keeps_what_w
     picture = client.get(f"/pictures/{page.hashes[0]}/full")
     assert picture.status_code == 200 and picture.mimetype == "image/svg+xml" and "is Hydrus" in picture.text
     page.press(page.get("/error-review/card"), "Accept A")
-    text = html.unescape(client.get("/error-review/apply").text)
+    text = html.unescape(client.get("/error-review/apply?by=picture").text)
     assert "nobody answers" in text and "2 accepted changes wait" in text
+    assert 'href="/error-review/apply?by=picture">Try again' in text
     token = re.search(r'name="csrf" value="([0-9a-f]+)"', text)[1]
     for where in ("/error-review/apply", "/error-review", "/error-review/applied/undo"):
         headers = {"Referer": f"http://localhost{where}"}
