@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import warm
 
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder, load, save
@@ -95,7 +96,7 @@ from tagcheck.data_folder import MAPPING, DataFolder, save
 for number in range(15):
     save(DataFolder(Path({str(folder.root)!r})), MAPPING, {{"by": sys.argv[1] + str(number)}})
 """
-    running = [subprocess.Popen([sys.executable, "-c", program, name], cwd=PROJECT) for name in "ab"]
+    running = [subprocess.Popen([warm.python(), "-c", program, name], cwd=PROJECT) for name in "ab"]
     assert [process.wait(60) for process in running] == [0, 0]
     saved = [load(path, MAPPING)["by"] for path in folder.files(MAPPING)]
     assert sorted(saved) == sorted(f"{name}{number}" for name in "ab" for number in range(15))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import warm
 
 from tagcheck import data_folder, dataset
 from tagcheck.changes import TagChange
@@ -850,7 +851,7 @@ for number in range(3):
         library.write(library.plan([TagChange(hash, f"{name}{number}", "add")]))
 """
     running = [
-        subprocess.Popen([sys.executable, "-c", program, root, name, *hashes], cwd=Path(__file__).parents[2])
+        subprocess.Popen([warm.python(), "-c", program, root, name, *hashes], cwd=Path(__file__).parents[2])
         for name in "ab"
     ]
     assert [process.wait(60) for process in running] == [0, 0]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 from tagcheck.changes import TagChange
@@ -497,7 +498,7 @@ print(applying.apply(Ledger(Path(data) / "review.sqlite3"), library, [TagChange(
 """
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", program, home.root, home.base / "data", *hashes],
+            [warm.python(), "-c", program, home.root, home.base / "data", *hashes],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             text=True,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import warm
 
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat
@@ -233,7 +234,7 @@ from tagcheck.library.protocol import TagChange
 for number in range(20):
     Ledger(Path({str(ledger.path)!r})).open_batch("l", None, "", [TagChange("a" * 64, str(number), "add")] * 3)
 """
-    running = [subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT) for _ in range(2)]
+    running = [subprocess.Popen([warm.python(), "-c", program], cwd=PROJECT) for _ in range(2)]
     assert [process.wait(60) for process in running] == [0, 0]
     assert [batch.counts for batch in ledger.batches()] == [{OPEN: 3}] * 40
 
