@@ -475,15 +475,15 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 LOOKS = (((1366, 768), "light"), ((390, 844), "light"), ((683, 384), "dark"))  # a small laptop, a phone, at 200 % zoom
 
 
-# What is folded is opened, and a series of many words is there to be chosen.
-UNFOLDED = """() => {
-    for (const one of document.querySelectorAll("details")) one.open = true;
-    for (const select of document.querySelectorAll(".filters select")) select.add(new Option("series:" + "long ".repeat(60)));
-}"""
-# By how much a page is wider than its window, or one of its tables on a laptop.
-WIDER = """() => {
-    const tables = innerWidth > 1000 ? [...document.querySelectorAll(".wide")] : [];
-    return Math.max(...[document.documentElement, ...tables].map((one) => one.scrollWidth - one.clientWidth));
+# By how much a page is wider than its window, and on a laptop one of its tables, with a series of many words to choose.
+WIDER = """async () => {
+    const boxes = [document.documentElement];
+    if (innerWidth > 1000) {
+        for (const select of document.querySelectorAll(".filters select")) select.add(new Option("series:" + "long ".repeat(60)));
+        await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));  // it is measured by then
+        boxes.push(...document.querySelectorAll(".wide"));
+    }
+    return Math.max(...boxes.map((one) => one.scrollWidth - one.clientWidth));
 }"""
 
 
