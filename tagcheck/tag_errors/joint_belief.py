@@ -53,6 +53,8 @@ HIDDEN = 4.0  # the power of the share of a tag's uses that the evidence does no
 DIFFER = 0.05  # how likely two near-duplicates are that do not show the same things
 POWER = 2.0  # of the share of uses that the evidence expects: so much is kept of what it says
 ROUNDS = 8
+LEAST_SHARED = 0.05  # less of a tag's evidence than this is not taken for that of others
+MATCHINGS = 4  # rounds in which the chances of a set's tags are brought to those of each alone
 ROWS = 4096  # sets of tags weighed at a time
 LARGEST_STEP = 1.5
 IN_SPACE, EXCLUSIVE, CHILD = 0, 1, 2
@@ -247,6 +249,7 @@ class _Model:
         )
         keys = np.where(inside, low * self.tags + high, -1)
         self.keys, self.key = np.unique(keys, return_inverse=True)
+        self.shared = _shared(pairs, frequency[column])
         self.delta, self.own = np.zeros(len(self.keys)), np.zeros(len(keys))
         self._prepare_swaps(frequency, column, written, verdict, relevant)
         self.sure, self.inside = verdict.belongs[relevant], self.space >= 0
@@ -296,9 +299,10 @@ class _Model:
             swaps = _filled(shape, of, swap[there])
             for start in range(0, len(cells), ROWS):
                 rows = slice(start, start + ROWS)
-                inputs = odds[cells[rows]], self.says[cells[rows]], met[rows], brings[rows], swaps[rows]
-                belief[cells[rows]], both[rows], both_believed[rows], by_swap[rows], alone = _weigh(*inputs)
-                childless[:, cells[rows]] = alone
+                some = cells[rows]
+                inputs = odds[some], self.says[some], met[rows], brings[rows], swaps[rows], self.shared[some]
+                belief[some], both[rows], both_believed[rows], by_swap[rows], alone = _weigh(*inputs)
+                childless[:, some] = alone
             expected[here], believed[here], swapped[there] = both[at], both_believed[at], by_swap[of]
         self.belief = belief
         self._learn(expected, believed, swapped)
@@ -369,6 +373,37 @@ def _without_children(pairs: Pairs, odds: np.ndarray) -> np.ndarray:
     return np.where(none < 0, logit(left, SMALLEST), odds)
 
 
+def _shared(pairs: Pairs, frequency: np.ndarray) -> np.ndarray:
+    """How much of the evidence for each cell is that of the others of its namespace that are weighed with it, (r,), 0 to 1, by the
+    `frequency` (r,) of its tag: the share of pictures without the tag that have one of those. Of two values that nearly all
+    pictures have one of, what speaks for one is what speaks against the other. 0 where a parent and its child are weighed.
+    """
+    one, other = (side[pairs.kind == IN_SPACE] for side in (pairs.one, pairs.other))
+    others = np.bincount(np.r_[one, other], frequency[np.r_[other, one]], len(frequency))
+    child = pairs.kind == CHILD
+    others[pairs.one[child]] = others[pairs.other[child]] = 0
+    share = np.minimum(others / np.maximum(1 - frequency, SMALLEST), 1.0)
+    return np.where(share >= LEAST_SHARED, share, 0.0)
+
+
+def _counted_once(
+    energy: np.ndarray, sets: np.ndarray, odds: np.ndarray, shared: np.ndarray, met: np.ndarray
+) -> np.ndarray:
+    """The `energy` (m, h) of all sets, in which a tag that the others of its namespace make less probable than its own `odds` (m, k) is
+    as probable as these, as far as its evidence is `shared`: what is for one tag and against another counts once.
+
+    Of tags that are more than certain together each has its share.
+    """
+    own, beside = expit(odds), (met + met.transpose(0, 2, 1)) != 0
+    own = logit(own / np.maximum(own + np.einsum("mst,mt->ms", beside, own), 1), SMALLEST)
+    more, matched = np.zeros(odds.shape), energy
+    for _ in range(MATCHINGS):
+        lower = own - logit(softmax(matched, axis=1) @ sets, SMALLEST)
+        more += np.clip(lower, 0, LARGEST_STEP) * (shared > 0)
+        matched = energy + more @ sets.T
+    return np.asarray(energy + (shared * more) @ sets.T)
+
+
 def _blocks(pairs: Pairs, written: np.ndarray, belongs: np.ndarray) -> Iterator[np.ndarray]:
     """Places (sets, k) of the cells that hang together, for each size k; of more than `MOST` those that matter most."""
     size = len(written)
@@ -390,13 +425,19 @@ def _filled(shape: tuple[int, int, int], at: tuple[np.ndarray, ...], values: np.
 
 
 def _weigh(
-    odds: np.ndarray, says: np.ndarray, met: np.ndarray, brings: np.ndarray, swaps: np.ndarray
+    odds: np.ndarray,
+    says: np.ndarray,
+    met: np.ndarray,
+    brings: np.ndarray,
+    swaps: np.ndarray,
+    shared: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, ...]:
     """(belief (m, k), both expected, both believed, swapped (m, k, k), expected and believed without a child (2, m, k)) by the sum
     over all sets of k tags.
 
     `odds`, `says` (m, k) are o and w; `met` (m, k, k) the c of pairs, `brings` the log share of exceptions from child to
-    parent (0 for no such pair), `swaps` how many times likelier a swap is than the two errors it looks like.
+    parent (0 for no such pair), `swaps` how many times likelier a swap is than the two errors it looks like; `shared` (m, k) as
+    `_shared` gives it.
     """
     k = odds.shape[1]
     sets = ((np.arange(2**k)[:, None] >> np.arange(k)) & 1).astype(np.float64)
@@ -410,6 +451,8 @@ def _weigh(
         energy += np.einsum("pht,pht->ph", forced, np.logaddexp(0, odds)[:, None] - sets * odds[:, None])
         energy += brings.reshape(-1, k * k) @ one_in.T
         childless = sets * ~forced * np.any(brings < 0, axis=1, keepdims=True).reshape(-1, 1, k)
+    if np.any(shared):
+        energy = _counted_once(energy, sets, odds, np.asarray(shared), met)
     extra = swaps.reshape(-1, k * k) @ one_in.T
     expected, believed = (softmax(one, axis=1) for one in (energy, energy + says @ sets.T + np.log1p(extra)))
     by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps

@@ -115,6 +115,15 @@ def test_two_tags_meet_at_most_as_often_as_by_chance_among_the_pictures_that_hav
     assert habits.meeting["series"] == pytest.approx(1 if not without else len(given) / 1260, rel=0.03)
 
 
+def test_what_is_for_one_of_two_values_and_against_the_other_counts_once():
+    """The evidence takes 1 in 25 pictures for the other kind; each picture is of one of both, and nothing is wrong."""
+    kind = np.arange(500) % 2
+    looks = np.where(np.arange(500) < 20, 1 - kind, kind)
+    given, belongs = (np.arange(2) == one[:, None] for one in (kind, looks))
+    error, _ = weighed(given, np.where(belongs, 0.96, 0.04), one_space(2))
+    assert error.max() < 0.3
+
+
 def test_the_chance_that_two_cross_is_a_pairs_own():
     """A series and its part nearly always go together; a pair that never did before has to show more."""
     often = (60, {0, 1}, {0, 1})
