@@ -224,8 +224,8 @@ def views(folder: DataFolder, seed: int) -> dict[str, Callable[[], object]]:
     client, rng = create_app(Settings(folder, no_library)).test_client(), random.Random(seed)
     with Review(folder.review) as store:
         ids = [row[0] for row in store.db.execute("SELECT id FROM findings ORDER BY rank")]
-        common = queries.choices(store, "tags")[0]
-        headers = {"Authorization": f"Bearer {by_picture.token(store)}"}
+        common = queries.complete(store, "tag number")[0][0]  # they come by the number of pictures
+        headers = {"Authorization": f"Bearer {store.secret(by_picture.TOKEN)}"}
         hashes = [row[0] for row in store.db.execute("SELECT DISTINCT hash FROM findings")]
     token = re.search(r'name="csrf" value="(\w+)"', client.get("/error-review/help").text)[1]
 
