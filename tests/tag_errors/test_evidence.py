@@ -134,7 +134,7 @@ def test_less_memory_changes_nothing_where_all_cells_fit():
 
 def test_where_cells_do_not_fit_some_stand_for_the_unlikely_ones_and_the_same_is_said(monkeypatch):
     rng = np.random.default_rng(5)
-    matrix = rng.normal(size=(1000, 16)).astype(np.float32)
+    matrix = rng.normal(size=(1500, 16)).astype(np.float32)
     belongs = matrix @ rng.normal(size=(16, 40)) > 5
     given = sparse.csr_matrix((belongs & (rng.random(belongs.shape) > 0.1)).astype(np.float32))
     asked = Asked(matrix, given, [str(tag) for tag in range(40)])

@@ -79,17 +79,17 @@ def test_a_fix_is_accepted_applied_and_undone(tab, site):
 
 
 def test_an_evening_of_decisions_by_keys(tab, site):
-    """Twenty-five decisions, some undone, applied, a batch undone, the server restarted in between: nothing is lost."""
+    """Fifty decisions, some undone, applied, a batch undone, the server restarted in between: nothing is lost."""
     tab.goto(site.address("/error-review/card?type=missing_tags&tag=series:elves"))
-    for number in range(25):
+    for number in range(50):
         ready(tab)
         tab.keyboard.press("x" if number % 5 == 4 else "a")
     settle(tab)
-    assert (site.queue("accepted"), site.queue("ignored")) == (20, 5)
+    assert (site.queue("accepted"), site.queue("ignored")) == (40, 10)
     for key in ("u", "Backspace", "Control+z"):
         tab.keyboard.press(key)
         settle(tab)
-    assert (site.queue("accepted"), site.queue("ignored")) == (18, 4)
+    assert (site.queue("accepted"), site.queue("ignored")) == (38, 9)
     tab.keyboard.press("Control+Shift+z")
     tab.wait_for_function("() => document.getElementById('said').innerText.includes('Done again')")
     tab.wait_for_load_state("networkidle")
@@ -101,15 +101,15 @@ def test_an_evening_of_decisions_by_keys(tab, site):
     # Pictures that were on their way when the server ended.
     assert all("net::ERR_" in problem for problem in tab.problems)
     tab.problems.clear()
-    assert (site.queue("accepted"), site.queue("ignored"), site.queue("flagged")) == (19, 4, 1)
+    assert (site.queue("accepted"), site.queue("ignored"), site.queue("flagged")) == (39, 9, 1)
     tab.goto(site.address("/error-review/apply"))
-    tab.get_by_role("button", name="Write 19 changes").click()
-    tab.wait_for_selector("text=19 changes applied")
-    assert sum("series:elves" in sidecar(site.root, number) for number in range(COUNT)) == 19
-    tab.get_by_role("button", name="Undo the whole batch (19 changes)").click()
-    tab.wait_for_selector("text=19 changes taken back")
+    tab.get_by_role("button", name="Write 39 changes").click()
+    tab.wait_for_selector("text=39 changes applied")
+    assert sum("series:elves" in sidecar(site.root, number) for number in range(COUNT)) == 39
+    tab.get_by_role("button", name="Undo the whole batch (39 changes)").click()
+    tab.wait_for_selector("text=39 changes taken back")
     assert not any("series:elves" in sidecar(site.root, number) for number in range(COUNT))
-    assert (site.queue("undone"), site.queue("ignored"), site.queue("flagged")) == (19, 4, 1)
+    assert (site.queue("undone"), site.queue("ignored"), site.queue("flagged")) == (39, 9, 1)
 
 
 def test_the_next_finding_is_laid_out_within_a_tenth_of_a_second_of_the_key(tab, site):
