@@ -425,12 +425,7 @@ def _filled(shape: tuple[int, int, int], at: tuple[np.ndarray, ...], values: np.
 
 
 def _weigh(
-    odds: np.ndarray,
-    says: np.ndarray,
-    met: np.ndarray,
-    brings: np.ndarray,
-    swaps: np.ndarray,
-    shared: np.ndarray | float = 0.0,
+    odds: np.ndarray, says: np.ndarray, met: np.ndarray, brings: np.ndarray, swaps: np.ndarray, shared: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """(belief (m, k), both expected, both believed, swapped (m, k, k), expected and believed without a child (2, m, k)) by the sum
     over all sets of k tags.
@@ -452,7 +447,7 @@ def _weigh(
         energy += brings.reshape(-1, k * k) @ one_in.T
         childless = sets * ~forced * np.any(brings < 0, axis=1, keepdims=True).reshape(-1, 1, k)
     if np.any(shared):
-        energy = _counted_once(energy, sets, odds, np.asarray(shared), met)
+        energy = _counted_once(energy, sets, odds, shared, met)
     extra = swaps.reshape(-1, k * k) @ one_in.T
     expected, believed = (softmax(one, axis=1) for one in (energy, energy + says @ sets.T + np.log1p(extra)))
     by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps

@@ -144,7 +144,7 @@ def test_what_is_weighed_is_the_sum_over_all_sets():
     rng = np.random.default_rng(0)
     odds, says, met = rng.normal(size=(1, 3)), rng.normal(size=(1, 3)), np.zeros((1, 3, 3))
     met[0, 0, 1], met[0, 1, 2] = -1.0, 2.0
-    belief = joint_belief._weigh(odds, says, met, np.zeros((1, 3, 3)), np.zeros((1, 3, 3)))[0][0]
+    belief = joint_belief._weigh(odds, says, met, np.zeros((1, 3, 3)), np.zeros((1, 3, 3)), np.zeros((1, 3)))[0][0]
     weight = {}
     for members in product((0, 1), repeat=3):
         z = np.array(members)
