@@ -7,6 +7,8 @@ advanced_joytag_processing.py first``. They are raised where most is known and c
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tagcheck.plural import plural
+
 
 class ToolError(Exception):
     """Something stopped a script and a person can fix it. The base of the family; exit code 1."""
@@ -85,7 +87,7 @@ class WritesRefused(LibraryRefused):
 
     def __init__(self, reasons: dict[str, str]) -> None:
         first = next(iter(reasons.values()))
-        super().__init__(first if len(reasons) == 1 else f"{first} (and {len(reasons) - 1} more pictures)")
+        super().__init__(first if len(reasons) == 1 else f"{first} (and {plural(len(reasons) - 1, 'more picture')})")
         self.reasons = reasons
 
 
