@@ -119,7 +119,7 @@ class Shared:
         return None
 
     def services(self) -> dict[str, TagService]:
-        """The tag services by key: those that the library has, then what is known of others, and of all while it is away."""
+        """The tag services by key: the library's own, then those that it had before; while it is away, all that were seen."""
         store = self.store()
         known = {one["key"]: TagService(**one) for one in json.loads(store.meta(SERVICES, "[]"))}
         with suppress(ToolError):

@@ -1,8 +1,8 @@
 """Shards in a shared folder or an object store, beside those of the data folder: any place that fsspec knows.
 
 A shard is a file that is written once, so that both sides hold the same when each has got what it lacks. One that arrives
-is written whole beside its name and then moved there; what a killed run leaves beside it goes two days later. fsspec is imported only when such a place is named
-(`pip install fsspec s3fs`, or the package of another store).
+is written whole beside its name and then moved there; what a killed run left beside it is removed two days later.
+fsspec is imported only when such a place is named (`pip install fsspec s3fs`, or the package of another store).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SharedStore:
             return [PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1)]
 
     def exchange(self, folder: Path) -> None:
-        """Bring what `folder` lacks, and take over what is only there. What was sent by half, and is old, goes."""
+        """Bring what `folder` lacks, and take over what is only there. Old files that were only half sent are removed."""
         for name in filter(ORPHAN.fullmatch, self._files()):
             path = f"{self.folder}/{name}"
             with self._told(), suppress(FileNotFoundError, NotImplementedError):  # another run's removal; no times kept

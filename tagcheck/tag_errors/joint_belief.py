@@ -390,9 +390,9 @@ def _counted_once(
     energy: np.ndarray, sets: np.ndarray, odds: np.ndarray, shared: np.ndarray, met: np.ndarray
 ) -> np.ndarray:
     """The `energy` (m, h) of all sets, in which a tag that the others of its namespace make less probable than its own `odds` (m, k) is
-    as probable as these, as far as its evidence is `shared`: what is for one tag and against another counts once.
+    brought back to these, as far as its evidence is `shared`: what is for one tag and against another counts once.
 
-    Of tags that are more than certain together each has its share.
+    Where the own probabilities of tags that stand beside each other add up to more than 1, each is scaled down to its share.
     """
     own, beside = expit(odds), (met + met.transpose(0, 2, 1)) != 0
     own = logit(own / np.maximum(own + np.einsum("mst,mt->ms", beside, own), 1), SMALLEST)
