@@ -10,7 +10,7 @@ Writes  nothing that stays
 forward        the network: JoyTag's own code (--upstream, a clone of github.com/fpgaminer/joytag with einops and
                transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`, with PyTorch's
                attention and with ours where there is one
-stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
+stage          all of advanced_joytag_processing.py on JPEGs of --size, against its network alone on the same pictures
 cluster        the whole stage by --workers of a Ray cluster of this machine
 digest         loading 100,000 embeddings, and the share that holding every shard against its sum takes
 
@@ -68,6 +68,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     script.add_whole(parser, "--rounds", "times each peer runs, taking turns", 3)
     script.add_whole(parser, "--pictures", "files of stage and cluster", 60)
+    size = "width and height of stage's pictures, in pixels (default: 2048 1536)"
+    parser.add_argument("--size", nargs=2, type=int, default=(2048, 1536), metavar=("W", "H"), help=size)
     script.add_whole(parser, "--workers", "of cluster", 2)
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
@@ -234,7 +236,7 @@ def stage(args: argparse.Namespace) -> None:
     """
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        hashes = draw_pictures(root / "pictures", args.pictures, 2048, 1536)
+        hashes = draw_pictures(root / "pictures", args.pictures, *args.size)
         model = seeded_folder(root / "model")
         alone = tagger.load(model, args.device, batch_size=args.batch_size)
         files = sorted((root / "pictures").iterdir())
