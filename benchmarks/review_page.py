@@ -2,6 +2,7 @@
 
     python benchmarks/review_page.py
     python benchmarks/review_page.py --findings 10000 --pictures 5000 --repeats 30
+    python benchmarks/review_page.py --visitors 60
 
 Reads   nothing: reports are made up from a seed, in a temporary folder
 Writes  nothing; prints one line a view: median, 95th percentile, mean processor time, and the ratio to parsing the report
@@ -10,6 +11,10 @@ The application is asked in this process, so a time is what the server needs fro
 last byte, rendering included, without a network. Reading the reports is measured in a process of its own,
 whose memory is then that of the reading; while the reports of a second run are read, a decision a tenth of a
 second is made from here, and how long each waits is told.
+
+--visitors serves the page for so many seconds to 50 readers, each of whom looks at a list or a card and waits a second,
+and 5 deciders, each on findings of its own. One line: requests, errors, median and 99th percentile of the time to an
+answer, decisions that were answered as made and are not in the store, and the page's memory early and at the end (Linux).
 """
 
 from __future__ import annotations
@@ -26,13 +31,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPException
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
-from common import PROJECT, Spent, spent
+from common import PROJECT, Spent, memory, spent
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -46,6 +54,10 @@ from webapp.state import Settings
 
 ISSUES = ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags")
 TAGS = 2000
+READERS, DECIDERS = 50, 5
+LOOKED_AT = ("", "/findings", "/findings?order=unsure", "/findings?view=grid", "/findings?state=flagged")
+FLAGGED_FINDINGS = """SELECT DISTINCT s.finding FROM suggestions s JOIN decisions d USING (hash, tag, action, other)
+    WHERE d.state = 'flagged'"""
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -54,6 +66,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--pictures", "pictures they are about", 50_000, low=2)
     script.add_whole(parser, "--decided", "suggestions decided beforehand", 20_000, low=0)
     script.add_whole(parser, "--repeats", "requests a view", 60, low=2)
+    script.add_whole(parser, "--visitors", "instead, so many seconds of many visitors at once", low=10)
     script.add_switch(parser, "--while-reading", "also decide while the reports of a second run are read")
     script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
@@ -71,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             held = queries.counted(store, Filter()).queues()["open"]
             print(f"{held.findings:,} findings, {held.suggestions:,} suggestions, {args.pictures:,} pictures")
             print(f"reading the reports: {told(took)}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
+            if args.visitors:
+                print(visited(folder, store, args.visitors))
+                return 0
             decide_beforehand(store, args.decided)
             if args.while_reading:
                 decide_while_reading(store, folder, other_process, args)
@@ -256,6 +272,62 @@ def views(folder: DataFolder, seed: int) -> dict[str, Callable[[], object]]:
     for what, count in (("one file", 1), ("a selection of 200", 200)):
         made |= {f"/api/suggest, {what}": partial(suggested, count), f"suggest.py, {what}": partial(by_script, count)}
     return made
+
+
+def visited(folder: DataFolder, store: Review, seconds: int) -> str:
+    """What `READERS` and `DECIDERS` see of the page that is served for so many seconds, in a line."""
+    ids = [row[0] for row in store.db.execute("SELECT id FROM findings LIMIT 5000")]
+    own = [*[[]] * READERS, *(ids[one::DECIDERS] for one in range(DECIDERS))]
+    where = ["--data-dir", str(folder.root), "--port", "0", "--library", str(folder.root)]
+    command = [sys.executable, str(PROJECT / "webapp/app.py"), *where]
+    with ThreadPoolExecutor(len(own)) as pool, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
+        try:
+            address = re.search(r"http://\S+:\d+", page.stdout.readline())[0] + "/error-review"
+            until = time.time() + seconds
+            visits = [pool.submit(visit, address, until, mine, random.Random(n)) for n, mine in enumerate(own)]
+            time.sleep(seconds / 10)
+            early = memory("VmRSS", page.pid)
+            times, errors, decided = ([*chain(*some)] for some in zip(*(one.result() for one in visits)))
+            held = f"memory {early >> 20} MB, then {memory('VmRSS', page.pid) >> 20} MB"
+        finally:
+            page.terminate()
+    lost = len({*decided} - {row[0] for row in store.db.execute(FLAGGED_FINDINGS)})
+    middle, slow = (1000 * sorted(times)[int(len(times) * share)] for share in (0.5, 0.99))
+    took = f"median {middle:.0f} ms, p99 {slow:.0f} ms; {len(decided)} decisions, {lost} lost"
+    return f"{len(times):,} requests, {len(errors)} errors {errors[:3] or ''}, {took}; {held}"
+
+
+def visit(
+    address: str, until: float, own: list[str], chance: random.Random
+) -> tuple[list[float], list[str], list[str]]:
+    """One browser: (seconds of each request, errors, which of its `own` findings were answered as decided)."""
+    times, errors, decided = [], [], []
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def ask(path: str, form: str | None = None) -> str:
+        given = urllib.request.Request(address + path, form and form.encode())
+        given.add_header("Accept", "application/json" if form else "text/html")
+        began = time.perf_counter()
+        try:
+            with browser.open(given, timeout=60) as answer:
+                return answer.read().decode()
+        except (OSError, HTTPException) as error:
+            errors.append(f"{error} {path}")
+            return ""
+        finally:
+            times.append(time.perf_counter() - began)
+
+    time.sleep(chance.random())
+    token = re.search(r'name="csrf" value="(\w+)"', ask("/findings"))
+    while time.time() < until:
+        if own and token:
+            one = own.pop()
+            # Else it is in no view, or an error is noted.
+            decided += [one] * ('"ok":true' in ask("/decide-many", f"csrf={token[1]}&do=flagged&finding={one}"))
+        else:
+            ask(chance.choice(LOOKED_AT))
+        time.sleep(1)
+    return times, errors, decided
 
 
 def measure(ask: Callable[[], object], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:
