@@ -88,16 +88,21 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Work:
-    """How many of the pictures were weighed `anew`: all of them `why`, or those that have changed `since` a run in full."""
+    """How many of the pictures were weighed `anew`: all of them `why`, or those that have changed `since` a run in full. Tags that are
+    used often enough only since then, `new_tags` in all, are not judged before the next such run.
+    """
 
     anew: int
     pictures: int
     why: str = FEW
     since: str = ""
+    new_tags: int = 0
 
     def __str__(self) -> str:
         if self.since:
             rest = "the rest rests on what was learned then"
+            if self.new_tags:
+                rest += f"; {plural(self.new_tags, 'tag that is', 'tags that are')} new since then will be judged by a run with --anew"
             return f"{self.anew:,} of {self.pictures:,} pictures were weighed anew, since they or their copies have changed since {self.since}; {rest}"
         return f"all of the {self.pictures:,} pictures were weighed anew: {self.why}"
 
@@ -280,7 +285,7 @@ def examine(
         notes = list(pictures.notes)
         try:
             asked = _asked(folder, data, pictures, held.tags, decided, noes)
-            return _again(asked, held, names, memory, share)
+            return _again(asked, held, names, memory, share, len(set(learnable) - set(held.tags)))
         except renewal.TooMuch as error:
             held = str(error)
         pictures.notes[:] = notes
@@ -329,16 +334,21 @@ def _in_full(asked: Asked, declared: Rules, memory: int, share: Share, numbers: 
 
 
 def _again(
-    asked: Asked, held: kept_evidence.Kept, names: tuple[np.ndarray, np.ndarray], memory: int, share: Share
+    asked: Asked,
+    held: kept_evidence.Kept,
+    names: tuple[np.ndarray, np.ndarray],
+    memory: int,
+    share: Share,
+    new_tags: int,
 ) -> tuple[Examined, Work]:
-    """The library examined by what is kept of it. Raises `renewal.TooMuch`."""
+    """The library examined by what is kept of it, which lacks `new_tags`. Raises `renewal.TooMuch`."""
     known, (before, fresh) = held.known(asked.matrix, asked.further), held.then(*names, asked.further)
     now = renewal.Now(before, fresh, names[1], asked.matrix, asked.given, asked.copies, asked.told, asked.further)
     single, exclusions = known.single, known.exclusions
     gathered, rows = renewal.renewed(known, now, memory, share)
     del known  # its cells take as much as those of now
     seen = suggestions.concluded(gathered, asked, single, exclusions)
-    return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
+    return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made, new_tags)
 
 
 def further_taggers(

@@ -35,13 +35,17 @@ def large(tmp_path, monkeypatch) -> DataFolder:
     return made
 
 
-def tagged(folder: DataFolder, n: int, bare: Collection[int] = (), deleted: Collection[int] = ()) -> None:
-    """All pictures but `bare` ones have a tag; those that are `deleted` have lost it by their owner's hand."""
+def tagged(
+    folder: DataFolder, n: int, bare: Collection[int] = (), deleted: Collection[int] = (), further: str = ""
+) -> None:
+    """All pictures but `bare` ones have a tag; those that are `deleted` have lost it by their owner's hand. Five have a `further` one."""
     kinds = np.random.default_rng(0).integers(2, size=MANY + 2)
     tags = ["hat" if kind else "sword" for kind in kinds]
     records: list[dict[str, Any]] = [{"hash": f"{row:064x}", "existing_all_tags": [tags[row]]} for row in range(n)]
     for row in bare:
         records[row]["existing_all_tags"] = []
+    for row in range(5 if further else 0):
+        records[row]["existing_all_tags"].append(further)
     for row in deleted:
         records[row] |= {"existing_all_tags": [], "deleted_tags": [tags[row]]}
     data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
@@ -61,6 +65,15 @@ def test_only_what_has_changed_is_weighed_again(large, monkeypatch):
     assert held == [2**29], "no more than was given"
     assert 2 <= again.work.anew <= 4 and again.work.since  # and who looks like a copy
     assert f"{again.work.anew} of {MANY + 2} pictures were weighed anew" in " ".join(again.pictures.notes)
+    assert again.work.new_tags == 0 and "new since then" not in " ".join(again.pictures.notes)
+    tagged(large, MANY + 2, further="hilt")
+    with_new = weighed(large)
+    assert (
+        with_new.work.new_tags == 1
+        and "1 tag that is new since then will be judged by a run with --anew" in " ".join(with_new.pictures.notes)
+    )
+    assert "hilt" in weighed(large, anew=True).seen.tags
+    tagged(large, MANY + 2)
     assert weighed(large, anew=True).work.why == "it was asked for"
     assert weighed(large).work.since and "settings" in weighed(large, invisible=["hat"]).work.why
     (large.root / "tag_rules.json").write_text('{"never": ["sword"]}')
