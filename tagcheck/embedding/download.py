@@ -27,7 +27,7 @@ REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
 LISTED = "files.txt"  # beside another tagger's files: which they are
-PINNED = "commit.txt"  # while some of a tagger's files are still to come: the commit that the others are of
+PINNED = "commit.txt"  # beside them: the commit that they are of, from the first one on
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 TRIES = 5  # in a row without one new byte
@@ -133,15 +133,16 @@ def _fetch_all(
         announced = _announced(source, name, commit, folder)
         commit = announced.commit
         _fetch(folder / name, announced, source, progress, pause)
-    if _pinned(folder):
-        (folder / PINNED).unlink()
     return folder
 
 
 def _pinned(folder: Path) -> str | None:
-    """The commit of the files that an earlier run has fetched into `folder`, where it did not fetch all."""
+    """The commit of the files that an earlier run has fetched into `folder`, None where none of them is left."""
     pin = folder / PINNED
-    return pin.read_text(encoding="utf-8") if pin.is_file() else None
+    if not pin.is_file():
+        return None
+    others = [one for one in folder.iterdir() if one.is_file() and one.name not in (PINNED, LISTED)]
+    return pin.read_text(encoding="utf-8") if any(one.suffix != ".part" for one in others) else None
 
 
 def _of(commit: str | None) -> str:

@@ -723,7 +723,7 @@ def test_a_tagger_is_fetched_by_its_name_once(hub, tmp_path):
     hub.files = published(animetimm(tmp_path / "there")) | {"README.md": b"#", "model.safetensors": b"large"}
     folder = download.ensure_model("someone/tagger", tmp_path / "here", hub.address, pause=0)
     assert folder == tmp_path / "here" / "someone" / "tagger"
-    kept = {path.name for path in folder.iterdir()} - {download.LISTED}
+    kept = {path.name for path in folder.iterdir()} - {download.LISTED, download.PINNED}
     assert kept == set(hub.files) - {"README.md", "model.safetensors"}
     assert tagger.load(folder, "cpu").network.name == "tagger"
     asked = len(hub.asked)
@@ -742,7 +742,20 @@ def test_files_that_are_fetched_in_two_runs_are_of_one_commit(hub, tmp_path, mon
     assert (folder / download.PINNED).exists() and len(published(folder)) < len(hub.files)
     assert download.ensure_model("someone/tagger", tmp_path / "here", hub.address) == folder
     assert [path for path in hub.asked[len(before) :] if "c" * 40 not in path] == []
-    assert set(published(folder)) == {*hub.files, download.LISTED}
+    assert set(published(folder)) == {*hub.files, download.LISTED, download.PINNED}
+
+
+def test_a_file_that_was_deleted_comes_back_of_the_commit_of_the_others_and_all_of_them_of_the_newest(hub, tmp_path):
+    hub.files = published(animetimm(tmp_path / "there"))
+    folder = download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+    hub.commit, before = "d" * 40, len(hub.asked)
+    for gone, commit in ((list(hub.files)[:1], "c" * 40), (hub.files, "d" * 40)):
+        for name in gone:
+            (folder / name).unlink()
+        download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+        assert (folder / download.PINNED).read_text() == commit and published(folder).items() >= hub.files.items()
+        assert all(("c" * 40 in path) == (commit[0] == "c") for path in hub.asked[before:])
+        before = len(hub.asked)
 
 
 def test_a_tagger_that_is_not_for_everybody_is_fetched_with_the_owners_token(hub, tmp_path, monkeypatch):
