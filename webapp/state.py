@@ -110,7 +110,7 @@ class Shared:
             service = write_service(self.library().services(), self.settings.write_service)
             self._target = service.name if service else ""
         except ToolError:
-            self._target = ""
+            self._target, self._asked = "", -math.inf  # it may be back the next time
 
     def there(self) -> Library | None:
         """The library to read from, None while it cannot be opened."""

@@ -14,7 +14,7 @@ from tagcheck import data_folder
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.writing import Ledger
 from tagcheck.writing import apply as applying
-from webapp import confirming
+from webapp import confirming, state
 from webapp.app import create_app, recover
 from webapp.state import Settings
 
@@ -103,6 +103,16 @@ def test_what_the_client_lost_is_written_again_after_a_question(page):
     assert "hat" not in str(page.server.mappings)
     assert "2 changes applied" in page.press(preview, "Write 2 changes to my tags")
     assert page.queues()["applied"] == 2 and all("hat" in page.server.stored(hash)["0"] for hash in page.hashes)
+
+
+def test_a_card_says_where_tags_go_as_soon_as_the_client_is_back(page, monkeypatch):
+    monkeypatch.setattr(state, "PATIENCE", 20)
+    page.restarted(page.server.key)
+    page.server.stop()
+    card = "/error-review/card?type=tags&state=accepted"
+    assert "once you apply" not in page.get(card)
+    page.server.start()
+    assert "Written to <strong>my tags</strong> once you apply" in page.get(card)
 
 
 def test_a_batch_names_its_tag_service_while_the_client_is_away(page):

@@ -38,8 +38,8 @@ TIMEOUT = (5.0, 120.0)  # seconds to connect, and until an answer begins: page c
 HURRIED = (1.5, 4.0)  # the same where a person waits for a page
 BODY_SECONDS = 30.0  # that an answer may take once it has begun, and a second more for each `SLOWEST` bytes
 SLOWEST = 100_000
-MOMENT = 0.2  # seconds until a client that failed once is asked once more
-AWAY_SECONDS = 3.0  # that a client which was away just now is not asked again, where a person waits
+MOMENT = 0.2  # seconds until a client that failed once is asked once more; nobody minds waiting so long
+AWAY_SECONDS = 3.0  # at most, that a client which was waited for in vain is not asked again, where a person waits
 FIRST_PATIENCE = 1.5  # seconds to keep trying a client that has never answered: most likely it is not running
 LARGEST_JSON = 192 * 2**20  # a search that finds two million files is 140 MB
 LARGEST_FILE = 2 * 2**30
@@ -128,7 +128,7 @@ class Connection:
         return Connection(self._address, self._key, 0.0, self.tell)
 
     def hurried(self) -> Connection:
-        """Another connection to the same client, for what a person waits for: one short try, and none for a while after that."""
+        """Another connection to the same client, for what a person waits for: one short try, and none for as long as that took in vain."""
         return Connection(self._address, self._key, 0.0, self.tell, HURRIED)
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
@@ -165,9 +165,22 @@ class Connection:
         arrived. Raises `LibraryUnreachable`, or `HydrusSaysNo` for any status but 200 and 206.
         """
         params = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (query or {}).items()}
-        until, pause = None, 0.2
-        if time.monotonic() < self._away[0]:
+        began = time.monotonic()
+        if began < self._away[0]:
             raise LibraryUnreachable(self._away[1])
+        try:
+            return self._answered_well(method, path, params, body, repeat, most)
+        except LibraryUnreachable as error:
+            now = time.monotonic()
+            if self._timeout == HURRIED and now - began > MOMENT:  # what is refused at once may be asked again at once
+                self._away = (now + min(AWAY_SECONDS, now - began), str(error))
+            raise
+
+    def _answered_well(
+        self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool, most: int
+    ) -> Answer:
+        """The answer, as `request` has it, of a client that is asked until it answers or patience ends."""
+        until, pause = None, 0.2
         while True:
             answer, trouble = self._once(method, path, params, body, repeat, most)
             if answer is not None and answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
@@ -182,15 +195,11 @@ class Connection:
                 if patience > FIRST_PATIENCE:
                     self.tell(f"{trouble}; trying again for up to {patience:.0f} s")
             if time.monotonic() + pause > until:
-                raise self._unreachable(f"{trouble}: start Hydrus, or wait until it is free, and run this again")
+                raise LibraryUnreachable(
+                    f"{FAILED}: {trouble}: start Hydrus, or wait until it is free, and run this again"
+                )
             time.sleep(pause)
             pause = min(pause * 2, 4.0)
-
-    def _unreachable(self, words: str) -> LibraryUnreachable:
-        words = f"{FAILED}: {words}"
-        if self._timeout == HURRIED:
-            self._away = (time.monotonic() + AWAY_SECONDS, words)
-        return LibraryUnreachable(words)
 
     def _once(
         self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool, most: int
@@ -208,12 +217,12 @@ class Connection:
             with closing(self._pool.request(method, self._address + path, **sent)) as answer:
                 content = self._body(answer, most, timeout)
         except Insecure as error:
-            raise self._unreachable(self._insecure(error)) from None
+            raise LibraryUnreachable(f"{FAILED}: {self._insecure(error)}") from None
         except LocationValueError:
             raise UsageError(f"API_URL {self.url!r} {NO_ADDRESS}") from None
         except (ReadTimeoutError, TimeoutError):
             late = f"Hydrus at {self.url} took the request and did not answer within {timeout[1]:.0f} s"
-            raise self._unreachable(late) from None
+            raise LibraryUnreachable(f"{FAILED}: {late}") from None
         except HTTPError as error:
             if isinstance(error, (ConnectTimeoutError, NewConnectionError)):  # nothing can have been done
                 mute = isinstance(error, ConnectTimeoutError) and self.url.startswith("https") and not self._answered
