@@ -288,13 +288,14 @@ def _start(kind: str, said: str, work: Callable[[Job], Any], also: str = "") -> 
     came = back()
     job = Job(kind, said, lead=lambda job: _finish(job, came, also))
     if not jobs().start(job, work):
-        return go("running.job", "Something else is still running: wait for it, then try again. Nothing was done.")
+        tell("Something else is still running: wait for it, then try again. Nothing was done.")
+        return redirect(came, 303)
     return _finish(job, came, also) if job.finished.wait(MOMENT) else go("running.job")
 
 
 def _finish(job: Job, came: str, also: str) -> Response:
     """Where a finished job leads, with what came of it, said once: one that failed, to where its owner `came` from."""
-    jobs().tell(job)
+    job.told = True
     if job.state == "failed":
         tell(f"{job.words}: {job.error}")
         return redirect(came, 303)

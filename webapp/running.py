@@ -5,6 +5,7 @@ Where changes were written that the newest dataset does not know of, its tags ar
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import subprocess
@@ -57,6 +58,8 @@ class Job:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     cancel: Callable[[], None] | None = None
     finished: threading.Event = field(default_factory=threading.Event)
+    number: int = 0  # of the jobs since the page's start
+    told: bool = False  # whether its owner was told what came of it
 
     @property
     def busy(self) -> bool:
@@ -74,10 +77,11 @@ class Job:
 
 
 class Jobs:
-    """The one job that runs, and the last one that ended."""
+    """The one job that runs, or the last one that ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._count = itertools.count(1)
         self.current: Job | None = None
 
     def start(self, job: Job, work: Callable[[Job], Any]) -> bool:
@@ -85,15 +89,9 @@ class Jobs:
         with self._lock:
             if self.running() is not None:
                 return False
-            self.current = job
+            self.current, job.number = job, next(self._count)
         threading.Thread(target=_run, args=(job, work), name=f"job-{job.kind}", daemon=True).start()
         return True
-
-    def tell(self, job: Job) -> None:
-        """Its owner has been told what came of it: it is the current one no longer."""
-        with self._lock:
-            if self.current is job:
-                self.current = None
 
     def running(self) -> Job | None:
         job = self.current
@@ -112,10 +110,15 @@ def jobs() -> Jobs:
 
 @blueprint.get("/run")
 def job() -> Response | str:
-    """The job that runs, or the last one; and the button that starts the detectors."""
+    """The job that runs, or the last one, unless its owner was told of it; and the button that starts the detectors.
+
+    `job`: the number of the one that was followed, whose end is told once more, since another tab may have been told of it.
+    """
     current = jobs().current
-    if current is not None and current.lead is not None and not current.busy and "show" not in request.args:
-        return current.lead(current)
+    if current is not None and current.lead is not None and not current.busy:
+        if not current.told or request.args.get("job", type=int) == current.number:
+            return current.lead(current)
+        current = None
     return render_template("run.html", current=current, stale=not_in_dataset())
 
 

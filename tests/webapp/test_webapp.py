@@ -622,6 +622,24 @@ def test_what_came_of_an_apply_is_said_once_and_the_detectors_page_is_itself_aga
     assert "Run the detectors" in text and "changes applied" not in text
 
 
+def test_while_changes_are_written_every_tab_says_so_and_is_told_how_it_ended(page, monkeypatch):
+    monkeypatch.setattr(applying_views, "MOMENT", 0)
+    going, write = threading.Event(), FolderLibrary.write
+    monkeypatch.setattr(FolderLibrary, "write", lambda *rest: (going.wait(20), write(*rest)))
+    shown = accept_all_tags(page)
+    page.client.environ_base["HTTP_REFERER"] = "http://localhost/error-review/apply"
+    text = page.press(shown, "Write 3 changes")
+    assert "<h1>Changes</h1>" in text and "Changes (running)" in text and "Detectors" not in text
+    text = page.post("/error-review/applied/recover")
+    assert "<h1>Apply</h1>" in text and "Something else is still running" in text
+    followed = re.search(r'data-ended="([^"]*)"', page.get("/error-review/run"))[1]
+    going.set()
+    wait_for(page, "done")
+    for address in ("/error-review/run", followed):
+        assert "3 changes applied" in page.get(address)
+    assert "<h1>Detectors</h1>" in page.get("/error-review/run")
+
+
 def test_what_is_being_written_is_not_undone_here_meanwhile(page, monkeypatch):
     said, write = [], FolderLibrary.write
 

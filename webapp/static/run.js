@@ -12,7 +12,7 @@ async function follow() {
     return;
   }
   if (!["running", "stopping"].includes(now.state)) {
-    location.reload();
+    location.replace(job.dataset.ended);
     setTimeout(follow, PATIENCE);
     return;
   }
