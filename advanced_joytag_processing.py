@@ -136,12 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         job, tools = Job.of(args, library, model, folder, limits), decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
-        again = turned_twice(folder, infos, done)
-        done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
-        work = embed_by_engine(args, job, wanted, frozenset(again), message)
-        failed, damaged = keep_failures(folder, tools, known, work, again)
+        work = embed_by_engine(args, job, wanted, message)
+        failed, damaged = keep_failures(folder, tools, known, work)
         pixels |= missing_digests(job, [one for one in infos if one.hash in done], pixels)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
@@ -165,13 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def keep_failures(
-    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: "Work", again: set[str]
+    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: "Work"
 ) -> tuple[dict[str, Failure], dict[str, str]]:
-    """Remember the files that could not be read, what is wrong with others (all of both, by hash), and whether all that had to
-    be embedded `again` was.
-    """
-    if again <= work.tried:
-        unreadable.keep_repairs(folder.embeddings)
+    """Remember the files that could not be read, and what is wrong with others; all of both, by hash."""
     failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
     lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
     unreadable.save(folder.embeddings, tools, known | lasting)
@@ -260,13 +254,6 @@ def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], fo
             for one in judged
         ]
     return found
-
-
-def turned_twice(folder: DataFolder, infos: Sequence[FileInfo], done: Container[str]) -> set[str]:
-    """TIFF pictures that an earlier version may have embedded turned twice: they are embedded again, once."""
-    if unreadable.repaired(folder.embeddings):
-        return set()
-    return {info.hash for info in infos if info.mime == "image/tiff" and info.status == "ok" and info.hash in done}
 
 
 def to_embed(
@@ -395,12 +382,10 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
-def embed_by_engine(
-    args: argparse.Namespace, job: Job, new: Sequence[FileInfo], again: frozenset[str], message: script.Shown | None
-) -> Work:
+def embed_by_engine(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
     """`embed` here or on a cluster; the store that was named, if any, gets what it lacks."""
     if args.engine == "ray":
-        work = embed_on_cluster(args, job, new, again, message)
+        work = embed_on_cluster(args, job, new, message)
     else:
         work = embed(job, new, args.decoders, message)
     exchange_shards(args.store, job.folder)
@@ -472,13 +457,11 @@ def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[s
     say(f"{plural(found.changes, 'changed picture')}: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
-def embed_on_cluster(
-    args: argparse.Namespace, job: Job, new: Sequence[FileInfo], again: frozenset[str], message: script.Shown | None
-) -> Work:
+def embed_on_cluster(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     size = min(max(len(new) // PARTS, PART[0]), PART[1])
     parts = [new[start : start + size] for start in range(0, len(new), size)]
-    make = partial(cluster_worker, args, job.model.id, again, job.folder, job.limits, data_folder.utc_now())
+    make = partial(cluster_worker, args, job.model.id, job.folder, job.limits, data_folder.utc_now())
     total = Work()
 
     def pictures() -> Iterator[str]:
@@ -492,13 +475,12 @@ def embed_on_cluster(
 
 
 def cluster_worker(
-    args: argparse.Namespace, model_id: str, again: frozenset[str], folder: DataFolder, limits: Limits, since: datetime
+    args: argparse.Namespace, model_id: str, folder: DataFolder, limits: Limits, since: datetime
 ) -> Callable[[Sequence[FileInfo], int], Work]:
     """Load the network and open the library once, in a worker; returns what embeds a part.
 
-    A part that was begun before may have shards of a worker that was lost `since`: what is in these is not made again,
-    but for pictures that are to be embedded `again`, which older shards hold. With a `--store` nothing of the data folder is
-    needed here.
+    A part that was begun before may have shards of a worker that was lost `since`: what is in these is not made again.
+    With a `--store` nothing of the data folder is needed here.
     """
     torch.set_num_threads(1)
     named = Path(args.model_dir) if args.model_dir and not args.model else None
@@ -514,7 +496,6 @@ def cluster_worker(
         if begun and shared:
             shared.fetch(found, eldest)
         there = store.embedded(found, model.id, model.preprocess_id, pixels=pixels) if begun else {}
-        there = {hash: size for hash, size in there.items() if hash not in again}
         left = [info for info in part if info.hash not in there]
         done = embed(replace(job, shards=made), left, args.decoders or 1, None)
         kept = [info.hash for info in part if info.hash in there]

@@ -18,7 +18,6 @@ from tagcheck.json_files import Shape, list_of, one_of, record, text
 
 VERSION = 1
 STATUS = one_of("unreadable", "unsupported", "missing")
-REPAIRED = "repairs.json"  # beside embeddings that are free of the faults of earlier versions
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,3 @@ def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
 def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]) -> None:
     """Keep `failures` as those of `tools`; what was kept before is replaced."""
     UNREADABLE.write(folder, {hash: asdict(one) for hash, one in failures.items()}, tools=dict(tools))
-
-
-def repaired(folder: Path) -> bool:
-    """Whether the embeddings in this folder are free of what earlier versions did wrong to turned TIFF pictures."""
-    return there(folder / REPAIRED)
-
-
-def keep_repairs(folder: Path) -> None:
-    """Note down that they are."""
-    if not repaired(folder):
-        write_json(folder / REPAIRED, {"kind": "repairs", "version": VERSION, "done": ["tiff_turned_once"]})
