@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagcheck.learning.linear_probes import fit_ridge
+from tagcheck.learning.linear_probes import RidgePath, moments
 
 
 @dataclass
@@ -108,7 +108,7 @@ def tagger_head(
     """A tagger trained on other pictures, (columns, weight, bias): logits scaled so that they are about calibrated."""
     seen = truth & (rng.random(truth.shape) > 0.2)
     folds = np.arange(len(matrix)) % 2
-    model = fit_ridge(matrix, seen[:, known].astype(np.float32), folds, alpha=0.05)
+    model = RidgePath(moments(matrix, seen[:, known].astype(np.float32), folds), folds).models(0.05)
     weight, bias = model.weights.mean(axis=0).T.astype(np.float64), model.bias.mean(axis=0).astype(np.float64)
     score = matrix @ weight.T + bias
     on = seen[:, known]

@@ -3,7 +3,7 @@
 Everything here works on arrays and opens no files. The one rule that all of it serves: a picture is never scored by a
 model that was trained on it or on a near-duplicate of it. Folds are therefore drawn over groups (`grouped_folds`), and
 the probes of all folds come out of one pass over the data: the Gram matrix of a fold's training rows is the Gram matrix
-of all rows less that of the fold's own (`fit_ridge`).
+of all rows less that of the fold's own (`RidgePath`).
 """
 
 from __future__ import annotations
@@ -186,27 +186,16 @@ class _PartSums:
         return sums
 
 
-def fit_ridge(
-    matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK
-) -> FoldedLinear:
-    """Ridge regression of every target on the matrix, one model per fold, fitted on the other folds' rows.
+class RidgePath:
+    """Ridge regression of every target on the matrix for any penalty, one model a fold, fitted on the other folds' rows: from `moments`,
+    of which each fold's Gram matrix is decomposed once. An intercept is fitted and not penalised. Hoerl and Kennard, "Ridge
+    regression", Technometrics 12, 1970. A tag regressed this way ranks pictures as regularised linear discriminant analysis does.
 
-    `matrix` (n, d) floats, `targets` (n, T) 0/1 or shares (array or scipy sparse), `folds` (n,) from `grouped_folds`.
-    The penalty is `alpha` times the mean eigenvalue of the training covariance (trace/d), times the number of rows: a
-    choice that means the same for embeddings of any scale and any number of pictures. An intercept is fitted and not
-    penalised. Hoerl and Kennard, "Ridge regression", Technometrics 12, 1970. A tag regressed this way ranks pictures as
-    regularised linear discriminant analysis does.
-
-    >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
-    >>> fitted = fit_ridge(x, x > 1, np.array([0, 1, 0, 1]), alpha=1e-9)
-    >>> bool(fitted.scores(x)[3, 0] > fitted.scores(x)[0, 0])
+    >>> x, folds = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 1, 0, 1])
+    >>> scores = RidgePath(moments(x, x > 1, folds), folds).models(1e-9).scores(x)
+    >>> bool(scores[3, 0] > scores[0, 0])
     True
     """
-    return RidgePath(moments(matrix, targets, folds, block), np.asarray(folds)).models(alpha)
-
-
-class RidgePath:
-    """Ridge models for any penalty, from moments already gathered: each fold's Gram matrix is decomposed once."""
 
     def __init__(self, sums: FoldedMoments, folds: np.ndarray) -> None:
         self.sums, self.folds = sums, folds
@@ -218,7 +207,9 @@ class RidgePath:
             self._parts.append((values, vectors, vectors.T @ cross, mean_x + sums.centre, mean_y))
 
     def models(self, alpha: float | np.ndarray) -> FoldedLinear:
-        """The models that `fit_ridge` describes; `alpha` one number, or one for each target (T,)."""
+        """The models for a penalty of `alpha` (one number, or one for each target, (T,)) times the mean eigenvalue of the training
+        covariance (trace/d), times the number of rows: which means the same for embeddings of any scale and number.
+        """
         weights, bias = [], []
         for values, vectors, projected, mean_x, mean_y in self._parts:
             penalty = np.maximum(np.asarray(alpha) * values.mean(), np.finfo(np.float32).eps)

@@ -55,7 +55,7 @@ def learn(
 ) -> tuple[Context, ScoreSums]:
     """The regressions, and the sums of their scores over all pictures (`ScoreSums`, (T,) each).
 
-    `sums` the moments of embeddings and tags `given` (n, T) by `folds` (n,); `alpha` as for `linear_probes.fit_ridge`.
+    `sums` the moments of embeddings and tags `given` (n, T) by `folds` (n,); `alpha` as for `linear_probes.RidgePath.models`.
     """
     number, d, tags = sums.cross.shape
     met = [(part.T @ part).tocsr() for part in (given[folds == fold] for fold in range(number))]
