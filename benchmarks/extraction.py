@@ -12,7 +12,6 @@ forward        the network: JoyTag's own code (--upstream, a clone of github.com
                attention and with ours where there is one
 stage          all of advanced_joytag_processing.py on JPEGs of --size, against its network alone on the same pictures
 cluster        the whole stage by --workers of a Ray cluster of this machine
-digest         loading 100,000 embeddings, and the share that holding every shard against its sum takes
 
 Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
 machine disturbs least, else of the clock. The best of the rounds counts.
@@ -32,11 +31,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from common import PROJECT, T, taking_turns
+from common import PROJECT, taking_turns
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.torch import save_file
 
@@ -44,11 +42,10 @@ from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
-from tagcheck.embedding import joytag_network, store, tagger
+from tagcheck.embedding import joytag_network, tagger
 from tagcheck.pictures import preparation
 
-PARTS = ("forward", "stage", "cluster", "digest")
-DEFAULT = ("forward",)
+PARTS = ("forward", "stage", "cluster")
 GFLOP = 162.0  # one picture through the published network
 PRODUCT = "a square product in bfloat16"  # what a device can do at most
 DRAWINGS = 32  # different pictures that are drawn, which takes longer than anything else
@@ -56,8 +53,7 @@ DRAWINGS = 32  # different pictures that are drawn, which takes longer than anyt
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.plain_parser(__doc__)
-    parts = f"what to measure: {', '.join(PARTS)} (default: {', '.join(DEFAULT)})"
-    parser.add_argument("parts", nargs="*", metavar="PART", help=parts)
+    script.add_option(parser, "part", "what to measure", PARTS[0], nargs="?", choices=PARTS)
     clone = "a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)"
     parser.add_argument("--upstream", type=Path, metavar="DIR", help=clone)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,30 +67,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     size = "width and height of stage's pictures, in pixels (default: 2048 1536)"
     parser.add_argument("--size", nargs=2, type=int, default=(2048, 1536), metavar=("W", "H"), help=size)
     script.add_whole(parser, "--workers", "of cluster", 2)
-    args = parser.parse_args(argv)
-    unknown = set(args.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    parts = {"forward": forward, "stage": stage, "cluster": by_workers, "digest": digest}
-    for part in args.parts or DEFAULT:
-        print(f"== {part}")
-        parts[part](args)
+    {"forward": forward, "stage": stage, "cluster": by_workers}[args.part](args)
     return 0
-
-
-def in_turns(
-    peers: dict[str, Callable[[], T]], rounds: int, clock: Callable[[], float]
-) -> tuple[dict[str, list[float]], dict[str, T]]:
-    """Every peer once for nothing, then `rounds` times in turn: seconds of each, and what each returned last."""
-    *_, (found, (seconds,)) = taking_turns(peers, rounds, (clock,), warm_up=True)
-    return seconds, found
 
 
 def table(seconds: dict[str, list[float]], per: float, unit: str, notes: dict[str, str] | None = None) -> None:
@@ -118,7 +99,7 @@ def forward(args: argparse.Namespace) -> None:
     peers = {name: finished(features) for name, features in networks(args, network, pixels).items()}
     peers[PRODUCT], operations = product(device, 0.1 * len(pixels) if device.type == "cpu" else 0.1)
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
-    seconds, found = in_turns(peers, args.rounds, clock)
+    *_, (found, (seconds,)) = taking_turns(peers, args.rounds, (clock,), warm_up=True)
     limit = operations / min(seconds.pop(PRODUCT)) / 1e12
     exact = found["joytag.Models float32"]
     head = network.head.cpu()
@@ -251,12 +232,9 @@ def stage(args: argparse.Namespace) -> None:
             processor["the network alone"].append(time.process_time() - used)
             data = mapped(root / f"data{number}", root / "pictures", hashes)
             used = children_seconds()
-            options = ["--device", args.device, *(["--batch-size", str(args.batch_size)] if args.batch_size else [])]
-            given = ["--data-dir", str(data.root), "--model-dir", str(model), *options]
-            command = [sys.executable, "advanced_joytag_processing.py", *given]
-            subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            size = ["--batch-size", str(args.batch_size)] if args.batch_size else []
+            summary = extracted(data, model, "--device", args.device, *size)
             processor["the whole stage"].append(children_seconds() - used)
-            summary = data_folder.load(data.newest(DATASET), DATASET)["summary"]
             spent = summary["seconds"]
             assert summary["embedded"] == len(hashes)
             times["the whole stage"].append(spent["waiting"] + spent["computing"] + spent["writing"])
@@ -274,41 +252,32 @@ def by_workers(args: argparse.Namespace) -> None:
         model = seeded_folder(root / "model")
         taken = []
         for count in (1, args.pictures):
-            data = mapped(
-                root / f"data{count}",
-                root / f"pictures{count}",
-                draw_pictures(root / f"pictures{count}", count, 448, 448),
-            )
-            given = [
-                "--data-dir",
-                str(data.root),
-                "--model-dir",
-                str(model),
-                "--engine",
-                "ray",
-                "--workers",
-                str(args.workers),
-            ]
+            pictures = root / f"pictures{count}"
+            data = mapped(root / f"data{count}", pictures, draw_pictures(pictures, count, 448, 448))
             start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "advanced_joytag_processing.py", *given], cwd=PROJECT, check=True, capture_output=True
-            )
+            summary = extracted(data, model, "--engine", "ray", "--workers", str(args.workers))
             taken.append(time.perf_counter() - start)
-            assert data_folder.load(data.newest(DATASET), DATASET)["summary"]["embedded"] == count
+            assert summary["embedded"] == count
+        starting, whole = taken
+        rate = (args.pictures - 1) / (whole - starting)
         print(f"-- cluster: {args.workers} workers, {args.pictures} pictures")
-        print(
-            f"{taken[1]:.1f} s, of which starting takes {taken[0]:.1f}; {(args.pictures - 1) / (taken[1] - taken[0]):.2f} pictures a second"
-        )
+        print(f"{whole:.1f} s, of which starting takes {starting:.1f}; {rate:.2f} pictures a second")
+
+
+def extracted(data: DataFolder, model: Path, *options: str) -> dict[str, Any]:
+    """The summary of a whole run on what is mapped, as a process of its own."""
+    given = ["--data-dir", str(data.root), "--model-dir", str(model), *options]
+    command = [sys.executable, "advanced_joytag_processing.py", *given]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    return data_folder.load(data.newest(DATASET), DATASET)["summary"]
 
 
 def seeded_folder(folder: Path) -> Path:
     """`folder`, with a network of the published size and random weights."""
     config = json.loads((PROJECT / "joytag" / "config.json").read_text())
     folder.mkdir()
-    save_file(
-        {name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()},
-        folder / joytag_network.WEIGHTS,
-    )
+    weights = {name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()}
+    save_file(weights, folder / joytag_network.WEIGHTS)
     (folder / joytag_network.CONFIG).write_text(json.dumps(config))
     (folder / joytag_network.VOCABULARY).write_text("".join(f"tag_{number}\n" for number in range(config["n_tags"])))
     return folder
@@ -318,31 +287,6 @@ def children_seconds() -> float:
     """Processor seconds of all processes that were started here and have ended."""
     used = os.times()
     return used.children_user + used.children_system
-
-
-def digest(args: argparse.Namespace) -> None:
-    """Drawn embeddings of JoyTag's length, loaded again and again with the check of the sums timed within."""
-    took, shares, check = [], [], store._check_bytes
-    spent = 0.0
-
-    def timed(*given: Any) -> None:
-        nonlocal spent
-        since = time.process_time()
-        check(*given)
-        spent += time.process_time() - since
-
-    with tempfile.TemporaryDirectory() as place, patch.object(store, "_check_bytes", timed):
-        rng = np.random.default_rng(0)
-        with store.ShardWriter(Path(place), "m", "p") as writer:
-            for start in range(0, 100_000, 5_000):
-                hashes = [f"{row:064x}" for row in range(start, start + 5_000)]
-                writer.add(hashes, rng.standard_normal((len(hashes), 768), dtype=np.float32))
-        for _ in range(args.rounds):
-            spent, began = 0.0, time.process_time()
-            store.load(Path(place))
-            took.append(time.process_time() - began)
-            shares.append(spent / took[-1])
-    print(f"{statistics.median(took):.3f} s, {statistics.median(shares):.1%} of it for the sums (medians)")
 
 
 def draw_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
