@@ -472,6 +472,10 @@ def test_progress_is_told_while_files_are_hashed(root):
         ("\ufeffsolo, smile", ["solo", "smile"]),
         ("a\rb\rc", ["a", "b", "c"]),
         ("日本語、タグ\n猫　耳", ["日本語、タグ", "猫 耳"]),
+        ("1girl, mr., a cat is asleep.\n", ["1girl", "mr.", "a cat is asleep"]),
+        ("a, hat.\nb, character:m.d.\nc, title:hello.", ["a", "hat", "b", "character:m.d.", "c", "title:hello."]),
+        ("mr.\nhat.", ["mr.", "hat."]),
+        ("A cat.", ["a cat"]),
     ],
 )
 def test_hydrus_and_kohya_habits_are_read(text, expected):
@@ -535,6 +539,9 @@ REWRITES = [  # before, what to add, what to remove, after
     (b"a, b,\nc, d,\n", ["e"], ["b", "d"], b"a,\nc, e,\n"),
     (b"a b, ^_^\n", ["=_="], ["^_^"], b"a b, =_=\n"),
     (b"  solo  \n", [], ["solo"], b"    \n"),
+    (b"1girl, solo, outdoors.\r\n", ["long hair"], ["solo"], b"1girl, outdoors, long hair.\r\n"),
+    (b"1girl, outdoors.", [], ["outdoors"], b"1girl."),
+    (b"1girl, outdoors.", [], ["1girl", "outdoors"], b"."),
     (
         b"title:hello, world\nsolo\nx\ny\nz",
         ["title:one, two"],
@@ -626,6 +633,34 @@ def test_a_sidecar_that_has_to_be_made_follows_its_neighbours_and_undo_leaves_no
     assert snapshot(root) == before | {made: content}
     take_back(library, steps)
     assert snapshot(root) == before
+
+
+def test_a_tag_that_stands_in_files_of_another_manner_alone_is_written_in_the_manner_of_this_one(root):
+    """Where most files agree with this one, or where it shows nothing, a tag is spelled as it mostly is."""
+    written = {
+        "danbooru/a": "long_hair, blue_eyes",
+        "danbooru/b": "dark_skin, blue_eyes",
+        "own/c": "long hair, score_9",
+        "own/d": "long hair, white shirt",
+        "own/e": "long hair, solo, score_8, score_7",
+    }
+    for name, text in written.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        picture(root / f"{name}.jpg", stem=text.encode())
+    hashes = {name: hashlib.sha256((root / f"{name}.jpg").read_bytes()).hexdigest() for name in written}
+    library = FolderLibrary(root)
+    for name, tag in (
+        ("danbooru/b", "long hair"),
+        ("danbooru/b", "white shirt"),
+        ("own/d", "dark skin"),
+        ("own/d", "score 9"),
+        ("own/e", "dark skin"),
+    ):
+        carry(library, TagChange(hashes[name], tag, "add"))
+    after = {name: (root / f"{name}.txt").read_text() for name in written}
+    assert after["danbooru/b"] == "dark_skin, blue_eyes, long_hair, white_shirt"
+    assert after["own/d"] == "long hair, white shirt, dark skin, score_9"
+    assert after["own/e"] == "long hair, solo, score_8, score_7, dark_skin"
 
 
 def test_one_tag_alone_is_joined_in_the_neighbours_way(root):

@@ -32,7 +32,6 @@ from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, NotASidecar
 from tagcheck.library.folder.survey import Survey, notes, survey
 from tagcheck.library.folder.tables import Table
-from tagcheck.library.folder.tag_names import Spellings
 from tagcheck.library.protocol import FileInfo, Library, NoWrite, Page, TagService, TagWrite, Walk, unique
 from tagcheck.plural import plural
 
@@ -419,16 +418,13 @@ class FolderLibrary(Library):
             for version in self._store.versions(key, old):
                 if set(decode(version or b"").names) == names:
                     return Edit(real, old, version, target.key)
-            habit = replace(habit, spellings=self._spellings(FAMILY[target.form]))
+            family, counted = FAMILY[target.form], self._survey()
+            alike = {manner: counted.summed(family, manner) for manner in (True, False)}
+            habit = replace(habit, spellings=counted.summed(family), alike=alike)
             new = sidecar_text.edited(old, add, remove, habit, remembered, decode)
             return Edit(real, old, new, target.key)
         except (CannotEdit, NotASidecar) as error:
             raise type(error)(f"{shown(target.path)} {error}") from None
-
-    def _spellings(self, family: str) -> list[Spellings]:
-        """How often each tag is spelled how: in sidecars of this family, and then in the others."""
-        counted = self._survey().spellings
-        return [counted[one] for one in sorted(counted, key=lambda one: one != family)]
 
     def _habit(self, place: Place) -> Habit:
         """How the owner writes sidecars, by those in the same folder, or else in the whole library."""

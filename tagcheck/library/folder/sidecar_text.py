@@ -13,13 +13,22 @@ import itertools
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from tagcheck import tags
-from tagcheck.library.folder.tag_names import BRACKET, UNDERSCORED, Spellings, capitalised, core, name, seen
+from tagcheck.library.folder.tag_names import (
+    BRACKET,
+    UNDERSCORED,
+    Spellings,
+    capitalised,
+    core,
+    name,
+    seen,
+    underscored,
+)
 
 BOM = b"\xef\xbb\xbf"
 CODECS = {BOM: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"": "utf-8"}  # by what a file begins with
@@ -92,7 +101,8 @@ class Habit:
 
     `joint` stands between two tags, `ending` after the last one; `underscores` for spaces, `escapes` before brackets; `bom`,
     `full_name` (`picture.jpg.txt`, not `picture.txt`), `extension` and `template` (a JSON file without tags) are for sidecars
-    that have to be made. `spellings`: how each tag is usually written, the nearest first.
+    that have to be made. `spellings`: how each tag is usually written, the nearest first; `alike`: the same without the files that
+    have underscores where this one has blanks (False), or the other way round (True).
     """
 
     joint: str = "\n"
@@ -104,6 +114,7 @@ class Habit:
     extension: str = ".txt"
     template: bytes = b""
     spellings: Sequence[Spellings] = field(default=(), compare=False)
+    alike: Mapping[bool, Sequence[Spellings]] = field(default_factory=dict, compare=False)
 
     def usual(self, tag: str) -> str | None:
         """The spelling that the owner uses most for this tag, None for a tag that is not in use."""
@@ -282,7 +293,7 @@ def edited(
     """
     old = decode(data if data is not None else habit.template or habit.bom)
     unwanted = {name(tag) for tag in remove}
-    own = habit_of([old], habit) if isinstance(old, Sidecar) else habit
+    own = _own(old, habit) if isinstance(old, Sidecar) else habit
     expected = {one for one in old.names if one not in unwanted} | {name(tag) for tag in add}
     for keep_marks in (False, True):  # a mark that stays can show what the rest no longer does: that commas part tags
         new = old.without(unwanted, keep_marks)
@@ -295,6 +306,12 @@ def edited(
         if set(decode(result).names) == expected:
             return result
     raise CannotEdit("would read differently afterwards, since a tag in it holds a comma or what else parts tags here")
+
+
+def _own(old: Sidecar, habit: Habit) -> Habit:
+    """The habit of one file. Where it has underscores for spaces, or none, as others there do, files that differ in it show nothing."""
+    own, manner = habit_of([old], habit), underscored(core for _, core in old.spellings)
+    return own if manner is None or manner != habit.underscores else replace(own, spellings=own.alike.get(manner, ()))
 
 
 def spelled(tag: str, habit: Habit) -> str:
@@ -328,7 +345,7 @@ def _by_lines(text: str, reading: Reading) -> bool | None:
     marked = [len([*reading.separator.finditer(line)]) for line in lines]
     with_mark = [count for count in marked if count]
     if len(lines) < 2:
-        return False if with_mark else None
+        return False if with_mark or any(_stopped(line, 0, len(line), len(line)) for line in lines) else None
     if any(line.endswith(tuple(reading.marks)) for line in lines):
         return False
     if 2 * len(with_mark) == len(lines):
@@ -344,6 +361,8 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
     for group, (start, end) in enumerate(_captions(text, length, lines, reading, prompt)):
         pattern = LINE_END if lines else _separator(reading.marks, reading.blanks, prompt is not None)
         spans = [*_segments(text, start, end, pattern, mixed)]
+        if lines is False and not reading.blanks and spans and _stopped(text, *spans[-1], end):
+            spans[-1] = (spans[-1][0], spans[-1][1] - 1)
         for (first, last), (inner_first, inner_last) in zip(spans, _inner(text, spans)):
             raw = text[inner_first:inner_last]
             if name(raw) and not mixed.meets(first, last) and not _no_tag(raw, text):
@@ -353,9 +372,17 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
     return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
 
 
+def _stopped(text: str, start: int, last: int, end: int) -> bool:
+    """Whether the last item of a caption (to `end`) has a full stop behind it, as a sentence has, and none of its own as `m.d.` has."""
+    raw = text[start:last]
+    sentence = raw.endswith(".") and raw.count(".") == 1 and raw[-2:-1].isalnum() and ":" not in raw
+    return sentence and not text[last:end].strip()
+
+
 def _no_tag(raw: str, text: str) -> bool:
-    """Whether an item is a network's name, the brackets around one, or the BREAK of a generator."""
-    return bool(_NO_TAG.fullmatch(raw) and not tags.is_face(name(raw))) or (raw == "BREAK" and not text.isupper())
+    """Whether an item is a network's name, the brackets around one, a full stop alone, or the BREAK of a generator."""
+    marks = raw == "." or (_NO_TAG.fullmatch(raw) and not tags.is_face(name(raw)))
+    return bool(marks) or (raw == "BREAK" and not text.isupper())
 
 
 class Spans:
@@ -534,10 +561,8 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     between = (text[one.after : two.before] for one, two in pairs)
     if joints := Counter(joint for joint in between if not _ELSE.search(joint)):
         shown["joint"] = _joint(joints, bool(sidecar.lines))
-    subtags = [tags.split(tags.clean(entry.core))[1] for entry in entries]
-    words = Counter(letter for subtag in subtags if not tags.is_face(subtag) for letter in "_ " if letter in subtag)
-    if words:
-        shown["underscores"] = words["_"] > words[" "]
+    if (manner := underscored(entry.core for entry in entries)) is not None:
+        shown["underscores"] = manner
     raws = [entry.core for entry in entries if not tags.is_face(entry.name)]
     escaped = [bool(_ESCAPE.search(raw)) for raw in raws if _ESCAPE.search(raw) or BRACKET.search(raw)]
     if escaped:

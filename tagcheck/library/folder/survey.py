@@ -14,11 +14,12 @@ from tagcheck.library.folder.readings import Votes
 from tagcheck.library.folder.scan import Folder
 from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import NotASidecar, Reading, text_of
-from tagcheck.library.folder.tag_names import Spellings
+from tagcheck.library.folder.tag_names import Spellings, underscored
 from tagcheck.plural import plural
 
 KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
 
+MANNERS = {"_": True, " ": False}  # how a family's name ends: of files with underscores in tags, with blanks
 EMPTY = dict.fromkeys(TEXT, "sentences and no tags") | dict.fromkeys((".json", forms.RECORD), "no tags")
 EMPTY |= {".xmp": "no keywords"}
 
@@ -28,13 +29,26 @@ class Survey:
     """What all sidecars say: files by form with tags and without, `pictures` looked at, those `tagged`."""
 
     readings: Readings = field(default_factory=lambda: Readings({}))
-    spellings: dict[str, Spellings] = field(default_factory=dict)
+    spellings: dict[str, Spellings] = field(default_factory=dict)  # by family and manner
     votes: dict[str, Votes] = field(default_factory=dict)
     without_tags: Counter[str] = field(default_factory=Counter)
     with_tags: Counter[str] = field(default_factory=Counter)
     damaged: int = 0
     pictures: int = 0
     tagged: int = 0
+    _summed: dict[tuple[str, bool | None], list[Spellings]] = field(default_factory=dict)
+
+    def summed(self, family: str, manner: bool | None = None) -> list[Spellings]:
+        """How often each tag is spelled how: in sidecars of this family, and then in the others; with a manner, less the files of
+        the other one.
+        """
+        if (family, manner) not in self._summed:
+            sums: dict[str, Spellings] = {}
+            for kind, counted in sorted(self.spellings.items(), key=lambda one: one[0].rstrip("_ ") != family):
+                if manner is None or MANNERS.get(kind[-1:], manner) == manner:
+                    sums.setdefault(kind.rstrip("_ "), Spellings()).add(counted)
+            self._summed[family, manner] = [*sums.values()]
+        return self._summed[family, manner]
 
     def dumps(self) -> str:
         """What later runs need of it, as JSON."""
@@ -94,7 +108,9 @@ def _count(found: Survey, target: Target, read: Callable[[Target], bytes | None]
         found.damaged += 1
         return False
     found.with_tags[target.form] += bool(spellings)
-    counts = found.spellings.setdefault(FAMILY[target.form], Spellings())
+    manner = underscored(raw for _, raw in spellings)
+    kind = FAMILY[target.form] + next((mark for mark, one in MANNERS.items() if one == manner), "")
+    counts = found.spellings.setdefault(kind, Spellings())
     for name, raw in spellings:
         counts.count(name, raw)
     return bool(spellings)

@@ -4,9 +4,12 @@ A tag is compared by its *name*: lower case, single spaces, one Unicode form, no
 escapes gone, underscores as spaces. The file keeps the owner's spelling. Why: docs/decisions/sidecars.md.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -100,6 +103,13 @@ def _unwrapped(raw: str) -> str | None:
     return inner if (letters >= 2 or _unwrapped(inner)) and "|" not in inner else None
 
 
+def underscored(spellings: Iterable[str]) -> bool | None:
+    """Whether most of a file's tags of several words have underscores between these, not blanks; None where none shows it."""
+    subtags = [tags.split(tags.clean(one))[1] for one in spellings]
+    words = Counter(letter for subtag in subtags if not tags.is_face(subtag) for letter in "_ " if letter in subtag)
+    return words["_"] > words[" "] if words else None
+
+
 @dataclass
 class Spellings:
     """How often the owner writes each tag in which way, and each namespace; counted over a library."""
@@ -113,6 +123,12 @@ class Spellings:
         namespace, subtag = tags.split(raw)
         if namespace and (at := raw.find(subtag, len(namespace))) > 0:
             self.namespaces.setdefault(tags.split(name)[0], Counter())[raw[:at]] += times
+
+    def add(self, other: Spellings) -> None:
+        """All that `other` has counted, too."""
+        for mine, its in ((self.tags, other.tags), (self.namespaces, other.namespaces)):
+            for key, counted in its.items():
+                mine.setdefault(key, Counter()).update(counted)
 
     def capitals(self) -> str:
         """How most tags are capitalised, see `capitals`; "lower" where nothing is usual."""
