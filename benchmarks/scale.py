@@ -21,6 +21,7 @@ held, the sizes of reports and store, and between two sizes the exponent by whic
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -161,18 +162,14 @@ def timed(command: list[str]) -> tuple[Spent, str]:
 def grown(measured: dict[tuple[int, int], dict[str, Spent]]) -> None:
     """The exponents between neighbouring sizes, in pictures and in tags."""
     sizes = sorted(measured)
-    for axis, name in enumerate(("pictures", "tags")):
-        for one in sizes:
-            larger = [other for other in sizes if other[1 - axis] == one[1 - axis] and other[axis] > one[axis]]
-            if larger:
-                times = {
-                    stage: measured[larger[0]][stage].processor / took.processor
-                    for stage, took in measured[one].items()
-                }
-                ratio = math.log(larger[0][axis] / one[axis])
-                powers = ", ".join(f"{stage} {math.log(more) / ratio:.2f}" for stage, more in times.items())
-                sizes = f"from {one[axis]:,} to {larger[0][axis]:,} {name}"
-                print(f"{sizes}, processor time grows with the power of: {powers}")
+    for (axis, name), one in itertools.product(enumerate(("pictures", "tags")), sizes):
+        larger = [other for other in sizes if other[1 - axis] == one[1 - axis] and other[axis] > one[axis]]
+        for other in larger[:1]:
+            more, ratio = measured[other], math.log(other[axis] / one[axis])
+            grew = {stage: math.log(more[stage].processor / took.processor) for stage, took in measured[one].items()}
+            powers = ", ".join(f"{stage} {power / ratio:.2f}" for stage, power in grew.items())
+            between = f"from {one[axis]:,} to {other[axis]:,} {name}"
+            print(f"{between}, processor time grows with the power of: {powers}")
 
 
 def megabytes(path: Path | None) -> str:
