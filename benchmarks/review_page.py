@@ -9,8 +9,7 @@ Writes  nothing; prints one line a view: median, 95th percentile, mean processor
 
 The application is asked in this process, so a time is what the server needs from request to the
 last byte, rendering included, without a network. Reading the reports is measured in a process of its own,
-whose memory is then that of the reading; while the reports of a second run are read, a decision a tenth of a
-second is made from here, and how long each waits is told.
+whose memory is then that of the reading.
 
 --visitors serves the page for so many seconds to 50 readers, each of whom looks at a list or a card and waits a second,
 and 5 deciders, each on findings of its own. One line: requests, errors, median and 99th percentile of the time to an
@@ -33,14 +32,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPException
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
-from common import PROJECT, Spent, memory, spent
+from common import PROJECT, Spent, alone, memory, spent
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -48,7 +46,7 @@ from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import MissingInput
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.review import Ask, Filter, Review, by_picture, queries, report_import
-from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED
+from tagcheck.review.store import ACCEPTED, IGNORED
 from webapp.app import create_app
 from webapp.state import Settings
 
@@ -67,7 +65,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--decided", "suggestions decided beforehand", 20_000, low=0)
     script.add_whole(parser, "--repeats", "requests a view", 60, low=2)
     script.add_whole(parser, "--visitors", "instead, so many seconds of many visitors at once", low=10)
-    script.add_switch(parser, "--while-reading", "also decide while the reports of a second run are read")
     script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
     return parser.parse_args(argv)
@@ -75,11 +72,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    fresh = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
-    with tempfile.TemporaryDirectory() as root, fresh as other_process:
+    with tempfile.TemporaryDirectory() as root:
         folder = DataFolder(Path(root))
         report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-        took = other_process.submit(read_reports, folder).result()
+        took = alone(read_reports, folder)
         with Review(folder.review) as store:
             held = queries.counted(store, Filter()).queues()["open"]
             print(f"{held.findings:,} findings, {held.suggestions:,} suggestions, {args.pictures:,} pictures")
@@ -88,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(visited(folder, store, args.visitors))
                 return 0
             decide_beforehand(store, args.decided)
-            if args.while_reading:
-                decide_while_reading(store, folder, other_process, args)
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
         print(f"parsing the JSON of one report, as a page without a store would: {parsing * 1000:.0f} ms")
         print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
@@ -125,26 +119,6 @@ def decide_beforehand(store: Review, count: int) -> None:
         with spent() as took:
             act()
         print(f"{words} {len(asks):,} at once: {told(took)}")
-
-
-def decide_while_reading(
-    store: Review, folder: DataFolder, other_process: ProcessPoolExecutor, args: argparse.Namespace
-) -> None:
-    """A second run of the detectors ends: decide, and look at the list, while its reports are read."""
-    rng = random.Random(args.seed)
-    time.sleep(1.1)  # names of reports tell seconds apart
-    make_reports(folder, args.findings, args.pictures, random.Random(args.seed + 1))
-    decisions, looks, asks = [], [], queries.asks(store, Filter())
-    reading = other_process.submit(read_reports, folder)
-    while not reading.done():
-        ask = rng.choice(asks)
-        decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
-        looks.append(clock(lambda: queries.page(store, Filter())))
-        time.sleep(0.1)
-    slowest = f"the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list, {max(looks) * 1000:.0f} ms"
-    print(
-        f"reading the reports of the next run: {told(reading.result())}; meanwhile {len(decisions)} decisions, {slowest}"
-    )
 
 
 def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.Random) -> Path:
