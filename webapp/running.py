@@ -67,7 +67,7 @@ class Job:
         return self.state in ("running", "stopping")
 
     def progress(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
+        self.done, self.total, self.line = done, total, ""
 
     def public(self) -> dict[str, Any]:
         """What a page may know of it."""
@@ -93,13 +93,19 @@ class Jobs:
         threading.Thread(target=_run, args=(job, work), name=f"job-{job.kind}", daemon=True).start()
         return True
 
+    def hear(self, line: str) -> None:
+        """The library is waited for, and the job that runs says so, until it goes on."""
+        if job := self.running():
+            job.line = line
+
     def running(self) -> Job | None:
         job = self.current
         return job if job is not None and job.busy else None
 
 
 def install(app: Flask) -> None:
-    app.extensions["tagcheck_jobs"] = Jobs()
+    made = app.extensions["tagcheck_jobs"] = Jobs()
+    app.extensions["tagcheck"].hear = made.hear
     app.context_processor(lambda: {"job": jobs().running()})
     app.register_blueprint(blueprint)
 
@@ -201,15 +207,15 @@ def _follow(job: Job, process: subprocess.Popen[bytes]) -> deque[str]:
         while chunk := said.read1(4096):
             *lines, rest = re.split(rb"[\r\n]", rest + chunk)
             for text in (line.decode("utf-8", "replace").strip() for line in lines):
+                if begins := STAGE.match(text):
+                    stage, stages = int(begins[1]) - 1, int(begins[2])
+                    job.progress(100 * stage, 100 * stages)
                 if bar := BAR.match(text):
                     job.progress(100 * stage + int(bar[2]), 100 * stages)
                     job.line = f"{bar[1].strip()} {bar[2]} %"
                 elif text:
                     tail.append(text)
                     job.line = text
-                if begins := STAGE.match(text):
-                    stage, stages = int(begins[1]) - 1, int(begins[2])
-                    job.progress(100 * stage, 100 * stages)
     return tail
 
 

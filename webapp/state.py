@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from tagcheck.review.store import OPEN
 from tagcheck.writing import Ledger
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 # As what a pair can be handed over to the library: the first is a question, the others are judgements.
 RELATIONS = (POTENTIAL_DUPLICATES, DUPLICATES, ALTERNATES, FALSE_POSITIVES)
 SERVICES = "tag services"  # the store's note of those that the library was seen with
@@ -67,6 +69,7 @@ class Shared:
         self._opening = threading.Lock()
         self._library: Library | None = None
         self._hurried: Library | None = None
+        self.hear: Callable[[str], Any] = log.info  # a line about what the library is waited for
         self.lost = ""  # what the library was found to have lost, until somebody looks at the applied changes
         self.left_out: set[str] = set()  # the rows of the difference that were unticked when nothing came of an apply
         self.confirming: threading.Timer | None = None  # which will read again what the library may not have saved yet
@@ -86,7 +89,7 @@ class Shared:
         library = self.writer()
         with self._opening:
             if self._hurried is None:
-                self._hurried = library and library.hurried()  # a page may be without a library
+                self._hurried = library and library.hurried()
             return self._hurried
 
     def writer(self) -> Library:
@@ -94,6 +97,8 @@ class Shared:
         with self._opening:
             if self._library is None:
                 self._library = self.settings.open_library()
+                if self._library is not None:  # a page may be without a library
+                    self._library.tell_to(lambda line: self.hear(line))
             return self._library
 
     def target(self) -> str:

@@ -11,7 +11,7 @@ a second call changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -213,6 +213,10 @@ class Library(Protocol):
     def hurried(self) -> Library:
         """The same library for what a person waits for: where it is away or slow, it says so within a few seconds."""
         return self
+
+    def tell_to(self, tell: Callable[[str], None]) -> None:
+        """Have lines about what is waited for go to `tell` from now on."""
+        return
 
     def commit(self) -> bool:
         """Keep for good what was written; whether that is certain now. Hydrus saves every 30 seconds, a folder at once."""

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from hydrus_server import HydrusServer
 from review_data import missing, save_dataset, save_mistagged
-from test_webapp import Page
+from test_webapp import Page, wait_for
 
 from tagcheck import data_folder
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.writing import Ledger
 from tagcheck.writing import apply as applying
-from webapp import confirming, state
+from webapp import applying_views, confirming, state
 from webapp.app import create_app, recover
 from webapp.state import Settings
 
@@ -33,8 +33,8 @@ class Written(Page):
             self.press(self.get("/error-review/card?type=tags"), "Accept A")
         self.text = self.press(self.get("/error-review/apply"), "Write 2 changes to my tags")
 
-    def restarted(self, key):
-        self.app = create_app(Settings(self.folder, lambda: Hydrus(self.server.url, key, patience=0.2)))
+    def restarted(self, key, patience=0.2):
+        self.app = create_app(Settings(self.folder, lambda: Hydrus(self.server.url, key, patience=patience)))
         self.client = self.app.test_client()
         self.shared = self.app.extensions["tagcheck"]
 
@@ -126,6 +126,18 @@ def test_an_undo_is_confirmed_too(page):
     text = page.press(page.text, "Undo the whole batch")
     assert "2 changes taken back, being confirmed" in text and "Undo the whole batch" not in text
     assert "2 taken back, being confirmed" in text and "2 written" not in text
+
+
+def test_the_page_says_what_a_write_waits_for(page, monkeypatch):
+    monkeypatch.setattr(applying_views, "MOMENT", 0)
+    page.restarted(page.server.key, patience=20)
+    page.shared.writer().describe()  # it has answered before, so it is waited for
+    page.server.stop()
+    page.post("/error-review/applied/undo", batch=1)
+    wait_for(page, "running", "no Hydrus answers at")
+    assert "trying again for up to 20 s" in page.get("/error-review/run")
+    page.server.start()
+    assert not wait_for(page, "done")["line"]
 
 
 def test_an_undo_that_a_client_which_is_away_left_open_is_called_one(page):

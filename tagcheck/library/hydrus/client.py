@@ -105,6 +105,9 @@ class Hydrus(Library):
         other.connection = self.connection.hurried()
         return other
 
+    def tell_to(self, tell: Callable[[str], None]) -> None:
+        self._tell = self.connection.tell = tell
+
     # --- what this library is ---------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
