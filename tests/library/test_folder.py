@@ -727,12 +727,16 @@ def test_a_sidecar_that_links_to_another_pictures_is_not_written_but_a_tree_of_l
     view.mkdir()
     (view / "a.jpg").symlink_to(real / "a.jpg")
     (view / "a.txt").symlink_to(real / "a.txt")
+    (view / "0001.jpg").symlink_to(real / "a.jpg")
+    (view / "0001.txt").symlink_to(real / "a.txt")
     other = picture(root / "b.jpg")
     (root / "b.txt").symlink_to(real / "a.txt")
     library = FolderLibrary(root)
     assert "is a link to" in library.plan([TagChange(other, "solo", "remove")])[0].reason
     carry(library, TagChange(hash, "solo", "remove"))
     assert (real / "a.txt").read_bytes() == b"1girl" and (view / "a.txt").is_symlink()
+    steps = carry(library, TagChange(hash, "hat", "add"))
+    assert (real / "a.txt").read_bytes() == b"1girl, hat" and len(steps) == 1
 
 
 def test_mode_is_kept_and_write_protection_is_respected(root):

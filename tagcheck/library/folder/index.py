@@ -61,7 +61,7 @@ def look(inside: Inside, store: FolderStore, exclude: Sequence[str], progress: P
 
 
 def linked(folders: Sequence[Folder]) -> None:
-    """Let a linked picture (symbolic or hard) without sidecars of its own share those of the file that it is."""
+    """Let a linked picture (symbolic or hard) share the sidecars of the file that it is, unless it has some that are no links to these."""
     homes: dict[tuple[int, int], Place] = {}
     every = [place for folder in folders for place in folder.places if place.file != (0, 0)]
     for place in sorted(every, key=lambda place: (not place.sidecars, place.link)):
@@ -69,7 +69,8 @@ def linked(folders: Sequence[Folder]) -> None:
     for folder in folders:
         for number, place in enumerate(folder.places):
             home = homes.get(place.file, place)
-            if not place.sidecars and home.path != place.path:
+            theirs = {target.path for target in home.sidecars}
+            if home.path != place.path and all(os.path.realpath(one.path) in theirs for one in place.sidecars):
                 shared = replace(place, sidecars=home.sidecars, home=home.home or home.path, stem=home.stem)
                 folder.places[number] = shared
 
