@@ -120,7 +120,7 @@ def judged(pictures: Pictures, seen: Examined | None) -> dict[str, Any]:
     }
     rates = {
         "forgotten": round(seen.verdict.forgotten.likely, 4),
-        "wrong_in_units_of_frequency": round(seen.verdict.wrongly, 4),
+        "wrong_in_units_of_frequency": round(seen.verdict.wrongly.likely, 4),
         "namespaces": habits,
         "tags_that_bring_another": len(np.unique(seen.relations.child)),
         "pairs_that_exclude_each_other": len(seen.relations.apart),
@@ -257,7 +257,7 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
         "twin_threshold": round(seen.around.threshold, 6),
         "neighbour_recall": round(seen.around.recall, 4),
         "forgotten_share": round(seen.verdict.forgotten.likely, 4),
-        "wrong_share_of_frequency": round(seen.verdict.wrongly, 4),
+        "wrong_share_of_frequency": round(seen.verdict.wrongly.likely, 4),
         "single_valued_namespaces": sorted(seen.single_valued),
     }
 

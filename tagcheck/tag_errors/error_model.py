@@ -74,9 +74,8 @@ SPACE_USES = 50, 20.0  # a namespace has a plateau of its own from here on, and 
 SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a namespace are forgotten
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
-STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
 LEVEL = 0.1  # steps of one level differ by this share at most, beside chance
-RISE = 0.2  # a step that is higher by more than this share, beside chance, is above the level
+NEAR_END = 6  # steps that tell what a rate comes to at the very end
 BY_CHANCE = 1.5  # standard errors that chance makes up
 USUALLY_FORGOTTEN, USUALLY_WRONG = (0.15, 10.0), (0.05, 20.0)  # what m and kappa are drawn to, and by how many events
 FLOOR_LEVELS = (
@@ -119,14 +118,16 @@ class Cells:
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate read off at one end of the evidence: `likely`, the level that most steps agree with, and `least`, where it begins.
+    """A rate read off at one end of the evidence: `likely`, the level that most steps agree with, and `least`, what the steps come to at
+    the very end; how far the first is believed and not the second, `sure`, 0 to 1: the share of the steps that agree.
 
-    Where there is a level, both are the same. Where the rate moves from the first step on there is none, and all that is known is
+    Where there is a level, both are the same. Where the rate moves from the first step on there may be none, and all that is known is
     that it lies between: tags that cannot be seen look like forgotten ones, and like wrong ones.
     """
 
     likely: float
     least: float
+    sure: float
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Learned:
     lines: np.ndarray
     bend: np.ndarray
     forgotten: Rate
-    wrongly: float
+    wrongly: Rate
     floor: np.ndarray
     often: np.ndarray
     spaces: np.ndarray
@@ -162,7 +163,7 @@ class Verdict:
     wrong: np.ndarray
     error: np.ndarray
     forgotten: Rate
-    wrongly: float
+    wrongly: Rate
     shows: np.ndarray
     learned: Learned | None = None
 
@@ -335,12 +336,11 @@ def learn(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.n
         floor, often = _tag_rates(belongs, truth, shown, miss, often, kappa * frequency, some, spaces, of_space)
         del miss
         if turn % RATES_EVERY == 0:
-            m = _plateau(belongs[hand], y[hand])
-            miss_rate = m.likely
-            kappa = _wrong_rate(belongs, shown, some, frequency, usual)
+            m, wrongly = _plateau(belongs[hand], y[hand]), _wrong_rate(belongs, shown, some, frequency, usual)
+            miss_rate, kappa = m.likely, wrongly.likely
         del shown
         floor = kappa * floor
-    return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space, by_hand)
+    return Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space, by_hand)
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.n
     `answered` (m,) as `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What
     all tags share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
     """
-    kappa, rate = learned.wrongly, learned.forgotten.likely
+    kappa, rate = learned.wrongly.likely, learned.forgotten.likely
     own = rate, learned.often, learned.spaces, learned.of_space, learned.by_hand
     rates = learned.floor * frequency, kappa * frequency
     linear = learned.design.linear(learned.beta, cells.features)
@@ -400,19 +400,18 @@ def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.n
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """`error` (m,); where the tag is not written, the mean of its values at the likely and at the least rate of forgetting: the order
-    stays, and what is more likely an error than not stays so.
+    """`error` (m,) as far as the rates of forgetting and of wrong tags are known: the mean of its values at the likely and at the least
+    one, by how sure the likely one is. The order stays.
 
     What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
     """
     odds = error / np.maximum(1 - error, SMALLEST)
-    m = verdict.forgotten
+    m, kappa = verdict.forgotten, verdict.wrongly
     belongs = odds / (m.likely + odds) * (1 - m.likely) / (1 - m.least)
     missing = belongs * m.least / (belongs * m.least + 1 - belongs)
-    known = (error + missing) / 2
-    return np.asarray(
-        np.where(given, error, np.where(error > 0.5, np.maximum(known, 0.5 + STILL * (error - 0.5)), known))
-    )
+    wrong = odds * kappa.least / (kappa.likely + odds * kappa.least)
+    sure = np.where(given, kappa.sure, m.sure)
+    return np.asarray(sure * error + (1 - sure) * np.where(given, wrong, missing))
 
 
 def _own_lines(
@@ -639,26 +638,27 @@ def _read_off(
     is `usual` by so many events: the evidence of a small library tells less, so that more tags look forgotten there, and more wrong.
 
     Steps agree whose events differ by no more than `level` and chance; the first of two levels wins a tie. The very first step alone
-    may be special, such as pictures whose copies were tagged with care. The rate is no lower than before the first `RISE`.
+    may be special, such as pictures whose copies were tagged with care. What the rate comes to at the very end is told by a line through
+    the steps near it, which rises by no more than is beyond chance.
     """
     events, size = events + 0.5, size + 1.0
-    rate = events / size
-
-    def most(rate: np.ndarray, of: np.ndarray, level: float = level) -> np.ndarray:
-        return np.asarray((1 + level) * rate * of + BY_CHANCE * np.sqrt(rate * of))
-
+    rate, place = events / size, np.arange(NEAR_END) + 0.5
     expected = rate[:, None] * size  # by the rate of one step, in each step
-    near = np.abs(events - expected) <= most(rate[:, None], size) - expected
+    near = np.abs(events - expected) <= level * expected + BY_CHANCE * np.sqrt(expected)
     near &= (rate < high) | np.eye(len(rate), dtype=bool)
     agreeing = near[int(np.argmax(near.sum(axis=1)))]
-    total, number = np.cumsum(events), np.cumsum(size)
-    rises = events[1:] > most(total[:-1] / number[:-1], size[1:], RISE)
-    last = int(np.argmax(rises)) if rises.any() else len(rises)
-    usually, drawn = usual
-    seen, among = events[agreeing].sum() + drawn, size[agreeing].sum() + drawn / usually
-    likely = float(np.clip(seen / among, low, high))
-    least = most(total[last] / number[last], number[last], RISE) / number[last]
-    return Rate(likely, float(np.clip(least, low, likely)))
+
+    def drawn(seen: float, among: float) -> float:
+        usually, by = usual
+        return float(np.clip((seen + by) / (among + by / usually), low, high))
+
+    first, total = size[:NEAR_END], float(size[:NEAR_END].sum())
+    mean, middle = events[:NEAR_END].sum() / total, first @ place / total
+    spread = first @ np.square(place - middle)
+    rise = (first * (place - middle)) @ rate[:NEAR_END] / spread - BY_CHANCE * np.sqrt(mean / spread)
+    likely = drawn(events[agreeing].sum(), size[agreeing].sum())
+    least = drawn(total * max(mean - max(rise, 0) * middle, 0), total)
+    return Rate(likely, min(least, likely), float(agreeing.mean()))
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
@@ -686,17 +686,20 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     return float(np.mean([_read_off(wrong, size, 0.001, 0.5, USUALLY_WRONG, level).likely for level in FLOOR_LEVELS]))
 
 
-def _wrong_rate(belongs: np.ndarray, shown: np.ndarray, cells: Cells, frequency: np.ndarray, usual: float) -> float:
+def _wrong_rate(belongs: np.ndarray, shown: np.ndarray, cells: Cells, frequency: np.ndarray, usual: float) -> Rate:
     """Wrong tags in units of what chance gives, kappa, in the `LOWEST` cells of each tag: those that are not `shown` to be right.
 
     They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
+    So they may be fewer, and at least are drawn to what is `USUALLY_WRONG` where that is below the floor.
     Each tag counts by its own lowest cells: a rare tag that is wrong on one picture is seen less well on all, so the lowest cells
     of all tags together are those of tags without errors.
     """
     low = _lowest(belongs, cells.column, cells.weight)
     chance = cells.weight[low] * frequency[cells.column[low]]
     wrong, size = cells.given[low] @ (1 - shown[low]), chance @ (1 - belongs[low])
-    return float(np.clip((wrong + RATE_PRIOR) / (size + RATE_PRIOR / usual), 0.001, 0.5))
+    drawn_to = np.array([usual, min(usual, USUALLY_WRONG[0])])
+    likely, least = np.clip((wrong + RATE_PRIOR) / (size + RATE_PRIOR / drawn_to), 0.001, 0.5).tolist()
+    return Rate(likely, least, 0.0)
 
 
 def _lowest(belongs: np.ndarray, column: np.ndarray, weight: np.ndarray) -> np.ndarray:

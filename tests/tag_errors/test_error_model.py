@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.special import expit
 
 from tagcheck.tag_errors import error_model, evidence
-from tagcheck.tag_errors.error_model import Cells
+from tagcheck.tag_errors.error_model import Cells, Rate, Verdict
 
 
 def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):
@@ -64,6 +65,32 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         y = (expected > 0.4) & (rng.random(3000) > 0.15)
         y[:360] = True  # the strongest evidence of all: copies, and nothing forgotten there
         assert 0.11 < error_model._plateau(expected, y.astype(float)).likely < 0.19
+
+
+def test_where_tags_fade_from_the_first_step_on_what_is_forgotten_is_told_by_the_very_end():
+    for seed in range(20):
+        expected = np.sort(np.random.default_rng(seed).random(4000))[::-1]
+        drawn = np.random.default_rng([seed, 1]).random(4000)
+        fading, level = (
+            error_model._plateau(expected, y) for y in (drawn < 0.88 * expected, drawn < 0.88 * (expected > 0.4))
+        )
+        assert fading.least < min(0.23, fading.likely - 0.01)  # .12 are forgotten
+        assert fading.sure < 0.88 < level.sure
+        assert level.least > 0.09
+
+
+def test_no_more_is_said_than_the_least_of_what_is_not_known_of_a_rate():
+    said, nothing = np.array([0.1, 0.6, 0.9]), np.zeros(3)
+    for given in (np.zeros(3, bool), np.ones(3, bool)):
+        alone = [
+            error_model.as_far_as_known(said, given, Verdict(nothing, nothing, nothing, said, rate, rate, nothing))
+            for rate in (Rate(0.4, 0.1, 1.0), Rate(0.4, 0.1, 0.5), Rate(0.4, 0.1, 0.0))
+        ]
+        np.testing.assert_allclose(alone[0], said)
+        np.testing.assert_allclose(alone[1], (alone[0] + alone[2]) / 2)
+        assert np.all(alone[2] < said) and np.all(np.diff(alone[2]) > 0)
+    odds = 0.6 / 0.4 * 0.1 / 0.4  # of a written tag: wrong ones a fourth as frequent
+    assert alone[2][1] == pytest.approx(odds / (1 + odds))
 
 
 def test_the_rates_of_a_small_library_are_drawn_to_what_is_usual():
@@ -132,7 +159,7 @@ def test_what_the_evidence_explains_at_its_low_end_is_not_taken_for_wrong_tags()
     y = shows | (rng.random(n) < wrong)
     said = y * belongs / (belongs + (1 - belongs) * wrong)
     found = error_model._wrong_rate(belongs, said, cells_of(np.zeros(n, int), y), np.array([0.1]), usual=0.1)
-    assert 0.03 < found < 0.065 < y[: n // 2].mean() / 0.1
+    assert 0.03 < found.likely < 0.065 < y[: n // 2].mean() / 0.1
 
 
 def test_tags_that_an_error_blurs_count_for_how_often_tags_are_wrong():
@@ -142,7 +169,7 @@ def test_tags_that_an_error_blurs_count_for_how_often_tags_are_wrong():
     y = rng.random(len(column)) < np.where(blurred, 0.08 * 0.1, 0)
     belongs = expit(np.where(blurred, -7, -14) + rng.normal(size=len(column)))
     found = error_model._wrong_rate(belongs, np.zeros(len(column)), cells_of(column, y), np.full(100, 0.1), usual=0.04)
-    assert 0.035 < found < 0.045
+    assert 0.035 < found.likely < 0.045
 
 
 def cells_of(column, given):

@@ -38,7 +38,9 @@ def weighed(given: np.ndarray, belongs: np.ndarray, relations: Relations) -> tup
     truth = shows / (shows + (1 - pi) * np.where(cells.given, WRONG, 1 - WRONG))
     error = np.where(cells.given, 1 - truth, truth)
     rate = np.full(n * tags, MISS)
-    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, Rate(MISS, MISS), 0.01, np.ones(tags))
+    verdict = Verdict(
+        pi, rate, np.full(n * tags, WRONG), error, Rate(MISS, MISS, 1.0), Rate(0.01, 0.01, 1.0), np.ones(tags)
+    )
     made, habits = settle(cells, verdict, relations, np.maximum(given.mean(axis=0), 0.01))
     return made.error.reshape(n, tags), habits
 
@@ -66,7 +68,7 @@ def pictures(
 def test_a_tag_is_not_missing_on_a_picture_and_wrong_on_its_copy(missing, wrong, expected):
     error, given = np.array([missing, wrong, 0.9]), np.array([False, True, True])
     cells = Cells(np.arange(3), np.zeros(3, np.int64), np.zeros((3, 1), np.float32), given, np.ones(3, np.float32))
-    verdict = Verdict(error, error, error, error, Rate(MISS, MISS), 0.01, np.ones(1))
+    verdict = Verdict(error, error, error, error, Rate(MISS, MISS, 1.0), Rate(0.01, 0.01, 1.0), np.ones(1))
     twins = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]], np.float32))
     made = joint_belief.of_one_mind(cells, verdict, twins).error
     assert tuple(made[:2] >= 0.5) == expected and made[2] == 0.9
