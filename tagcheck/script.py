@@ -83,9 +83,14 @@ def nobody_reads() -> bool:
 
 
 def prepare_console() -> None:
-    """Let any text be printed: what the console's code page lacks comes as an escape, instead of an error after the work."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    """Let any text be printed: what the console's code page lacks comes as an escape, instead of an error after the work. What is
+    closed, as all is where Windows starts a program without a console, leads nowhere; and no file of ours gets its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 

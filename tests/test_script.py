@@ -142,6 +142,14 @@ def run_as_script(body: str, *shell: str) -> subprocess.CompletedProcess:
     )
 
 
+def test_an_output_that_is_closed_is_no_error(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit) as ended:
+        script.run(lambda: script.say("said") or print("done"))
+    assert ended.value.code == 0
+
+
 def test_a_reader_that_goes_away_is_no_error():
     done = run_as_script("    for number in range(100000): print(number)", "| head -n 1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
