@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_an_output_that_is_closed_is_no_error(monkeypatch):
         monkeypatch.setattr(sys, name, None)
     with pytest.raises(SystemExit) as ended:
         script.run(lambda: script.say("said") or print("done"))
-    assert ended.value.code == 0
+    assert ended.value.code == 0 and os.get_inheritable(sys.stderr.fileno())
 
 
 def test_a_reader_that_goes_away_is_no_error():
