@@ -38,6 +38,8 @@ except ImportError:
     faiss = None
 
 TIE = 1e-6
+THRESHOLD = 0.95  # cosine
+COLUMNS, DECAY = 768, 0.6  # numbers in a row; power of their number by which the widths of the principal axes fall
 BLOCK = 4096
 DRAW = 10_000
 KINDS, PAIRS, SLOWLY = 25, 20, 4_000  # of look-alikes, pairs of each, and pairs that are compared without a limit
@@ -48,9 +50,6 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and t
 def main(argv: Sequence[str] | None = None) -> int:
     parser = script.plain_parser(__doc__)
     script.add_whole(parser, "--rows", "how many rows, several for several runs", [10_000, 40_000], low=2)
-    script.add_whole(parser, "--columns", "numbers in a row", 768, low=2, metavar="D")
-    script.add_number(parser, "--threshold", "cosine", 0.95, low=0.01)
-    script.add_number(parser, "--decay", "power of their number by which the principal axes' widths fall", 0.6, high=2)
     script.add_whole(parser, "--repeats", "repetitions; 0 for the one run in which memory is measured", 3, low=0)
     script.add_option(parser, "--seed", "of the rows", 0, type=int)
     script.add_whole(parser, "--check", "rows of the first run to check against products with all rows", 0, low=0)
@@ -61,46 +60,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         compare_pixels(args.pixels, args.seed)
         return 0
     for n in args.rows:
-        rows = draw(n, args.columns, args.decay, args.seed)
+        rows = draw(n, COLUMNS, DECAY, args.seed)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
-        about = f"cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads"
-        print(f"{n:,} rows of {args.columns}, {about}")
-        pairs = first_run(rows, args.threshold)
+        print(f"{n:,} rows of {COLUMNS}, cosine {THRESHOLD:g}, decay {DECAY:g}, {torch.get_num_threads()} threads")
+        pairs = first_run(rows)
         if args.check:
             some = np.sort(np.random.default_rng(args.seed).permutation(n)[: args.check])
-            true = blocks(rows, args.threshold, some)
+            true = blocks(rows, some)
             own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
-            verdict = agreement((pairs[0][own], pairs[1][own]), true, args.threshold)
+            verdict = agreement((pairs[0][own], pairs[1][own]), true)
             print(
                 f"  of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}", flush=True
             )
-        compare(contestants(rows, args.threshold, args.ours_alone), args.threshold, args.repeats)
+        compare(contestants(rows, args.ours_alone), args.repeats)
     return 0
 
 
-def contestants(rows: np.ndarray, threshold: float, ours_alone: bool) -> dict[str, Callable[[], Found]]:
+def contestants(rows: np.ndarray, ours_alone: bool) -> dict[str, Callable[[], Found]]:
     """Ours and the peers by name, each starting from the rows."""
     found: dict[str, Callable[[], Found]] = {
-        "ours": lambda: ours(rows, threshold, "auto"),
-        "ours, plain products": lambda: ours(rows, threshold, "torch"),
+        "ours": lambda: ours(rows, "auto"),
+        "ours, plain products": lambda: ours(rows, "torch"),
     }
     if ours_alone:
         return found
-    found[BRUTE] = lambda: blocks(rows, threshold, np.arange(len(rows)))
+    found[BRUTE] = lambda: blocks(rows, np.arange(len(rows)))
     if faiss is None:
         print("  faiss is not installed (pip install faiss-cpu): compared with plain products")
         return found
-    return found | {"faiss flat": lambda: by_faiss(rows, threshold)}
+    return found | {"faiss flat": lambda: by_faiss(rows)}
 
 
-def compare(peers: dict[str, Callable[[], Found]], threshold: float, repeats: int) -> None:
+def compare(peers: dict[str, Callable[[], Found]], repeats: int) -> None:
     """Run all in turn, check every pair, print medians and ratios to ours after each repetition, since one can take long."""
     rounds = taking_turns(peers, repeats, (time.perf_counter, time.process_time))
     for repeat, (found, taken) in enumerate(rounds):
         median, work = ({name: statistics.median(times) for name, times in own.items()} for own in taken)
         print(f"  after {repeat + 1} of {repeats} repetitions")
         for name in peers:
-            verdict = ", " + agreement(found[name], found[BRUTE], threshold) if BRUTE in found else ""
+            verdict = ", " + agreement(found[name], found[BRUTE]) if BRUTE in found else ""
             print(
                 f"  {name:24s}{median[name]:9.2f} s{median[name] / median['ours']:7.1f} x ours{work[name]:10.2f} processor s"
                 f"{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}",
@@ -108,26 +106,26 @@ def compare(peers: dict[str, Callable[[], Found]], threshold: float, repeats: in
             )
 
 
-def agreement(found: Found, true: Found, threshold: float) -> str:
+def agreement(found: Found, true: Found) -> str:
     """How a result differs from the brute force, ties aside."""
-    missed = ~np.isin(true[0], found[0]) & (true[1] > threshold + TIE)
-    extra = ~np.isin(found[0], true[0]) & (found[1] > threshold + TIE)
+    missed = ~np.isin(true[0], found[0]) & (true[1] > THRESHOLD + TIE)
+    extra = ~np.isin(found[0], true[0]) & (found[1] > THRESHOLD + TIE)
     if not missed.any() and not extra.any():
         return "all of them"
     return f"recall {1 - missed.sum() / max(1, len(true[0])):.5f}, {missed.sum():,} missed, {extra.sum():,} too many"
 
 
-def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
+def ours(rows: np.ndarray, engine: str) -> Found:
     """`tagcheck.similar.pairs.near_pairs`."""
-    pairs = near_pairs(rows, threshold, engine)
+    pairs = near_pairs(rows, THRESHOLD, engine)
     return pairs.i * len(rows) + pairs.j, pairs.cosine
 
 
-def first_run(rows: np.ndarray, threshold: float) -> Found:
+def first_run(rows: np.ndarray) -> Found:
     """A run of ours; printed is how long it takes and how far it raises this process' peak memory, as a share of the rows' own."""
-    near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
+    near_pairs(rows[:2_000], THRESHOLD)  # so that libraries are loaded
     with spent() as took:
-        pairs = ours(rows, threshold, "auto")
+        pairs = ours(rows, "auto")
     print(
         f"  ours, once: {took.clock:.1f} s, {took.processor:.1f} processor s, {len(pairs[0]):,} pairs, "
         f"peak memory beside the input {took.memory / rows.nbytes:.2f} of it, {memory() / 1e9:.1f} GB in all",
@@ -136,7 +134,7 @@ def first_run(rows: np.ndarray, threshold: float) -> Found:
     return pairs
 
 
-def blocks(rows: np.ndarray, threshold: float, some: np.ndarray) -> Found:
+def blocks(rows: np.ndarray, some: np.ndarray) -> Found:
     """The pairs of the rows `some` with all rows by float32 products in torch, a block at a time."""
     unit, keys, cosines = torch.from_numpy(rows), [], []
     whole = len(some) == len(rows)  # then each block meets only those behind it
@@ -145,19 +143,19 @@ def blocks(rows: np.ndarray, threshold: float, some: np.ndarray) -> Found:
         own = unit[asked]
         for other in range(start if whole else 0, len(rows), BLOCK):
             product = own @ unit[other : other + BLOCK].T
-            row, column = (product >= threshold).nonzero(as_tuple=True)
+            row, column = (product >= THRESHOLD).nonzero(as_tuple=True)
             i, j = asked[row], column + other
             keys.append((torch.minimum(i, j) * len(rows) + torch.maximum(i, j))[i != j].numpy())
             cosines.append(product[row, column][i != j].numpy())
     return in_order(np.concatenate(keys), np.concatenate(cosines))
 
 
-def by_faiss(rows: np.ndarray, threshold: float) -> Found:
+def by_faiss(rows: np.ndarray) -> Found:
     """The pairs that faiss' exact index finds, a block of questions at a time."""
     faiss.omp_set_num_threads(torch.get_num_threads())
     index, keys, cosines = faiss.IndexFlatIP(rows.shape[1]), [], []
     index.add(rows)
-    above = float(np.nextafter(np.float32(threshold), np.float32(0)))
+    above = float(np.nextafter(np.float32(THRESHOLD), np.float32(0)))
     for start in range(0, len(rows), BLOCK):
         limits, cosine, column = index.range_search(rows[start : start + BLOCK], above)
         row = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits).astype(np.int64))
