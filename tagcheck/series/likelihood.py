@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import optimize
 from scipy.special import expit, log_expit, logit
 from threadpoolctl import threadpool_limits
 
@@ -122,6 +121,8 @@ class Likelihood:
 
     def best(self) -> dict[str, np.ndarray]:
         """Where the penalised likelihood is highest (L-BFGS)."""
+        from scipy import optimize  # here, since loading it takes a quarter of a second and only a training needs it
+
         ends = np.cumsum([len(start) for start, *_ in self.free.values()])[:-1]
         pairs = [pair for starts, pulls, *_ in self.free.values() for pair in zip(starts, pulls)]
         start, pull = np.array(pairs).T
