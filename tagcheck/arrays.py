@@ -3,6 +3,7 @@ that was written.
 """
 
 import hashlib
+import pickle
 import tokenize
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +16,9 @@ from tagcheck.files import write_atomically
 
 TEXTS = "texts"
 AT_ONCE = 256  # rows, as many as the processor's cache holds
-DAMAGED = (  # SyntaxError and TokenError: the header of an array is read as Python's literals
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    zipfile.BadZipFile,
-    SyntaxError,
-    tokenize.TokenError,
-)
+# What is raised for a damaged file of arrays or of a pickle. The header of an array is read as Python's literals.
+ODD = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
+DAMAGED = (*ODD, zipfile.BadZipFile, pickle.UnpicklingError, SyntaxError, tokenize.TokenError)
 
 
 def digests(rows: Iterable[bytes]) -> np.ndarray:
@@ -98,6 +90,6 @@ def load(path: Path, form: Mapping[str, str]) -> dict[str, Any] | None:
                 ):
                     return None
                 found[name] = bytes(one).decode().split("\n") if wanted == TEXTS else one
-    except DAMAGED:
+    except (*DAMAGED, MemoryError):  # which a damaged header may ask for
         return None
     return found

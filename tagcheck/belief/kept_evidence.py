@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from tagcheck import arrays
+from tagcheck.arrays import DAMAGED
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import write_atomically
 from tagcheck.tag_errors.evidence import FurtherTagger
@@ -27,17 +28,6 @@ FILE = "kept_evidence.bin"
 FEWEST = 10_000  # pictures; fewer are weighed in full, which takes seconds
 MOST_BYTES = 2**30
 SUM = hashlib.sha256  # stands behind all else in the file; processors have instructions for it
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    AttributeError,
-    TypeError,
-    IndexError,
-    ImportError,
-    pickle.UnpicklingError,
-)
 ARRAYS = {
     ("numpy", "dtype"), ("numpy", "ndarray"), ("numpy._core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "scalar"),
     ("numpy._core.numeric", "_frombuffer"), ("scipy.sparse._csr", "csr_matrix"),
@@ -65,7 +55,7 @@ class Kept:
             with open(self.path, "rb") as file:
                 file.seek(self.place)
                 return cast(Known, _Reader(file, [matrix, *(one.matrix for one in further)]).load())
-        except UNREADABLE:
+        except DAMAGED:
             raise TooMuch(f"{FILE} cannot be read") from None
 
     def then(
@@ -109,7 +99,7 @@ def load(root: Path, rests_on: str) -> Kept | str:
             kept = Kept(made, rested_on, hashes, embedded, seen, tags, path, file.tell())
     except FileNotFoundError:
         return "no run is kept"
-    except UNREADABLE:
+    except DAMAGED:
         return f"{FILE} cannot be read"
     return (
         kept
