@@ -137,17 +137,17 @@ def _as_far_as_it_shows(
     Where the evidence misses many uses of a tag, it is less sure about the tag than the regression estimates: the tags alone
     do not show whether such a tag is forgotten or cannot be seen. Beside another tag of its namespace that is likely right,
     that one is evidence too, and the more so the less often two of the namespace occur together (`meeting` (spaces,), in
-    logs of units of chance): there the power is lower.
+    logs of units of chance): there the power is lower. A tag that stands alone has no such evidence.
     """
     space = relations.space[cells.column]
     of_space = np.flatnonzero((space >= 0) & cells.given)
     key = cells.row[of_space].astype(np.int64) * len(relations.spaces) + space[of_space]
-    pictures, at = np.unique(key, return_inverse=True)
+    pictures, at, count = np.unique(key, return_inverse=True, return_counts=True)
     best = np.zeros(len(pictures))
     np.maximum.at(best, at, 1 - error[of_space])
     # The likeliest tag itself looks more right than wrong, so its own share does not come into play here.
     beside = np.maximum(shows[cells.column[of_space]], best[at])
-    power = 1 + (POWER - 1) * np.minimum(np.exp(meeting[space[of_space]]), 1)
+    power = np.where(count[at] > 1, 1 + (POWER - 1) * np.minimum(np.exp(meeting[space[of_space]]), 1), POWER)
 
     def said(error: np.ndarray, share: np.ndarray) -> np.ndarray:
         odds = logit(error, SMALLEST)

@@ -86,6 +86,15 @@ def test_a_tag_that_is_often_written_for_another_is_suspected_more_than_one_that
     assert usual[1] > rare[3] + 0.1  # the tag that stands in its place
 
 
+def test_less_is_said_of_a_tag_that_stands_alone_than_of_one_beside_a_right_one():
+    row, column = np.array([0, 1, 1, 2, 2]), np.array([0, 0, 1, 0, 1])
+    cells = Cells(row, column, np.zeros((5, 1), np.float32), np.arange(5) < 4, np.ones(5, np.float32))
+    error = np.array([0.9, 0.9, 0.1, 0.9, 0.1])  # alone, beside a right one, and beside one that is not written
+    made = joint_belief._as_far_as_it_shows(error, cells, np.full(2, 0.6), one_space(2), np.log([0.01]))
+    np.testing.assert_allclose(made[[0, 3]], expit(0.6**joint_belief.POWER * logit(0.9)))
+    assert made[0] < 0.75 < made[1] < 0.9
+
+
 def test_without_swaps_the_tags_are_left_alone():
     error, habits = weighed(*pictures(*PLAIN), one_space(4))
     assert error.max() < 0.05
