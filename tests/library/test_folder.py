@@ -541,6 +541,8 @@ REWRITES = [  # before, what to add, what to remove, after
     (b"  solo  \n", [], ["solo"], b"    \n"),
     (b"1girl, solo, outdoors.\r\n", ["long hair"], ["solo"], b"1girl, outdoors, long hair.\r\n"),
     (b"1girl, outdoors.", [], ["outdoors"], b"1girl."),
+    (b"1girl, outdoors.", ["series:x", "dr. y"], [], b"1girl, series:x, dr. y, outdoors."),
+    (b"1girl, outdoors", ["mr."], [], b"1girl, mr., outdoors"),
     (b"1girl, outdoors.", [], ["1girl", "outdoors"], b"."),
     (
         b"title:hello, world\nsolo\nx\ny\nz",

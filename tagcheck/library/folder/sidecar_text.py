@@ -211,10 +211,11 @@ class Sidecar(AnySidecar):
             entries = [one for one in self.entries if one.group == group]
             last = {one.name: one.after for one in entries}
             anchor = next((last[one] for one in memory.before if one in last), 0) if memory else entries[-1].after
-            if anchor:
+            if anchor and (lines or anchor != entries[-1].after or _may_end(raw, self.text[anchor : anchor + 1])):
                 sidecar = sidecar._changed(anchor, anchor, joint + raw)
             else:
-                sidecar = sidecar._changed(entries[0].before, entries[0].before, raw + joint)
+                first = entries[-1 if anchor else 0].before
+                sidecar = sidecar._changed(first, first, raw + joint)
         return sidecar
 
     def memory(self, tag: str) -> Memory | None:
@@ -377,6 +378,15 @@ def _stopped(text: str, start: int, last: int, end: int) -> bool:
     raw = text[start:last]
     sentence = raw.endswith(".") and raw.count(".") == 1 and raw[-2:-1].isalnum() and ":" not in raw
     return sentence and not text[last:end].strip()
+
+
+def _may_end(raw: str, behind: str) -> bool:
+    """Whether a tag reads as itself at the end of a caption with this behind it: a full stop, or something else."""
+    return (
+        _stopped(raw + ".", 0, len(raw) + 1, len(raw) + 1)
+        if behind == "."
+        else not _stopped(raw, 0, len(raw), len(raw))
+    )
 
 
 def _no_tag(raw: str, text: str) -> bool:
