@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import NotAllowed, listed, sweep, there, write_json
+from tagcheck.files import listed, reading, sweep, there, write_json
 from tagcheck.folded import FOLDED, LOST, fold, unfold
 from tagcheck.json_files import Unusable, elements, members, parse
 
@@ -212,7 +212,7 @@ def _records_as_they_stand(
     path: Path, kind: Kind, header: dict[str, Any], unusable: Unusable | None
 ) -> Iterator[tuple[str, Any]]:
     """The same without what is folded."""
-    try:
+    with reading(path, _again(kind)):
         with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             if lines.readline(LONGEST_LINE).rstrip("\r\n") == "{":
                 whole = yield from _by_line(path, kind, lines, header, unusable)
@@ -221,12 +221,6 @@ def _records_as_they_stand(
         if path.stat().st_size > LARGEST_WHOLE:
             raise BadFile(f"{path} is too large to be read unless each record stands in a line: {_again(kind)}")
         yield from _by_key(path, kind, path.read_text("utf-8-sig", "surrogateescape"), header, unusable)
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except PermissionError:
-        raise NotAllowed(path) from None
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read ({error.strerror}): {_again(kind)}") from None
 
 
 def head(path: Path, kind: Kind) -> dict[str, Any]:

@@ -5,15 +5,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from operator import length_hint
 from pathlib import Path
 from typing import IO, Any
 
-from tagcheck.errors import ToolError, UsageError
+from tagcheck.errors import BadFile, MissingInput, ToolError, UsageError
 
 try:
     import fcntl
@@ -31,6 +31,21 @@ class NotAllowed(ToolError):
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} may not be read: grant the right to it, then run the same command again")
+
+
+@contextmanager
+def reading(path: Path, again: str | None = None) -> Iterator[None]:
+    """What reading a file raises, in our words: `MissingInput`, `NotAllowed`, and with `again`, the way out, else `BadFile`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except PermissionError:
+        raise NotAllowed(path) from None
+    except OSError as error:
+        if again is None:
+            raise
+        raise BadFile(f"{path} cannot be read ({error.strerror}): {again}") from None
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:

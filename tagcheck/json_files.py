@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import NotAllowed
+from tagcheck.errors import BadFile
+from tagcheck.files import reading
 from tagcheck.plural import plural
 
 DEPTH = 64  # of lists and objects in each other
@@ -59,24 +59,19 @@ def parse(text: str, depth: int = DEPTH) -> Any:
 def read(path: Path, shape: Shape | None = None, again: str = CORRECT, most: int = SMALL) -> Any:
     """The value of a small JSON file, held against `shape`. Raises `MissingInput`, or `BadFile` with `again`, the way out."""
     try:
-        if path.stat().st_size > most:
-            raise BadFile(f"{path} has more than {most:,} bytes: {again}")
-        value = parse(path.read_text(encoding="utf-8-sig"))
+        with reading(path, again):
+            if path.stat().st_size > most:
+                raise BadFile(f"{path} has more than {most:,} bytes: {again}")
+            value = parse(path.read_text(encoding="utf-8-sig"))
         if shape is not None:
             shape(value)
         return value
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
     except Wrong as error:
         raise BadFile(f"{path}: {error}: {again}") from None
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): {again}") from None
     except ValueError as error:
         raise BadFile(f"{path} is not JSON ({error}): {again}") from None
-    except PermissionError:
-        raise NotAllowed(path) from None
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read ({error.strerror}): {again}") from None
 
 
 def members(text: str) -> dict[str, tuple[int, int]]:

@@ -19,8 +19,8 @@ import numpy as np
 
 from tagcheck import pt_files
 from tagcheck.data_folder import STAMP, utc_now
-from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import NotAllowed, listed, there, write_atomically
+from tagcheck.errors import BadFile, MissingInput, ToolError
+from tagcheck.files import listed, reading, there, write_atomically
 
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading, as many as the processor's cache holds
@@ -456,20 +456,17 @@ def _next_name(folder: Path, ending: str = ".pt") -> Path:
 def _load_pt(path: Path) -> Any:
     """What a file holds, its tensors as `pt_files.Raw`, held against the archive's checksums."""
     try:
-        pt_files.check(path)
-        if (document := pt_files.read(path)) is not None:
-            return document
-        from tagcheck.embedding import torch_files  # here, as in `ShardWriter`
+        with reading(path):
+            pt_files.check(path)
+            if (document := pt_files.read(path)) is not None:
+                return document
+            from tagcheck.embedding import torch_files  # here, as in `ShardWriter`
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", category=UserWarning)
-            return torch_files.load(path)
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except PermissionError:
-        raise NotAllowed(path) from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", category=UserWarning)
+                return torch_files.load(path)
     except Exception as error:  # torch raises pickle, zip, runtime and value errors for one damaged file
-        if isinstance(error, MemoryError):
+        if isinstance(error, (MemoryError, ToolError)):
             raise
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise DamagedShard(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
@@ -502,11 +499,8 @@ def _load_shard(path: Path, without: Container[str] = (), later: Container[str] 
 def _reading(path: Path) -> Iterator[None]:
     """What goes wrong while a shard is read, in our words."""
     try:
-        yield
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except PermissionError:
-        raise NotAllowed(path) from None
+        with reading(path):
+            yield
     except pt_files.Refused as error:
         raise DamagedShard(
             f"{path} cannot be read ({error}): {MADE_BY} again, which embeds its pictures anew"
