@@ -226,7 +226,7 @@ def test_a_client_that_is_away_holds_no_view_up(folder: DataFolder, bench: Bench
     page.press(page.get("/error-review/apply"), "Write 1 change to my tags")
     assert page.client.get(f"/pictures/{hash}/thumbnail").mimetype.startswith("image/")
     bench.server.locked = True  # it answers, and says that it is busy
-    for _ in range(2):
+    for said in ("is busy", "no Hydrus answers"):
         start = time.monotonic()
         kept = page.client.get(f"/pictures/{hash}/thumbnail")
         assert kept.status_code == 200 and "X-Picture" not in kept.headers
@@ -234,6 +234,6 @@ def test_a_client_that_is_away_holds_no_view_up(folder: DataFolder, bench: Bench
             assert page.client.get(f"/pictures/{one}/thumbnail").headers["X-Picture"] == "unavailable"
         page.get("/error-review/applied/1")
         page.get("/error-review/card?type=tags")
-        assert "is busy" in page.get("/error-review/apply")
+        assert said in page.get("/error-review/apply")
         assert time.monotonic() - start < 3
         bench.server.stop()  # and then it is away
