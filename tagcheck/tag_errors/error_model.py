@@ -498,16 +498,18 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
 
 def _shows(belongs: np.ndarray, truth: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
     """The share (T,) of each tag's right uses that the evidence expects, drawn by `SHOWN_PRIOR` uses to that of the tags with about as
-    many uses (up to twice as many), and that to the share of all: what a few pictures teach is seen less well.
+    many uses (up to twice as many), and that to the share of all: what a few pictures teach is seen less well. Of u uses one may look like
+    none of the others, of which all is learned (the rule of succession), and would not be told from a wrong one.
     """
     written = cells.column[cells.given]
     right, expected = (np.bincount(written, values[cells.given], tags) for values in (truth, belongs))
-    octave = np.log2(np.maximum(np.bincount(written, minlength=tags), 1)).astype(np.int64)
+    number = np.maximum(np.bincount(written, minlength=tags), 2)
+    octave = np.log2(number).astype(np.int64)
     share = np.full(tags, expected.sum() / max(right.sum(), SMALLEST))
     for alike in (octave, np.arange(tags)):
         expects, uses = (np.bincount(alike, values)[alike] for values in (expected, right))
         share = (expects + SHOWN_PRIOR * share) / (uses + SHOWN_PRIOR)
-    return np.asarray(np.minimum(share, 1.0))
+    return np.asarray(np.minimum(share, 1.0) * (1 - 1 / number))
 
 
 def _truth(

@@ -108,7 +108,9 @@ def test_how_well_a_rare_tag_is_seen_is_told_by_other_rare_ones():
     cells = Cells(np.arange(n), column, np.zeros((n, 1)), np.ones(n, bool), np.ones(n, np.float32), ("probe",))
     belongs = np.where(column == 0, 0.99, np.where(column == 1, 0.9, 0.3))  # of the rare ones one is seen well
     frequent, lucky, rare, *_ = error_model._shows(belongs, np.ones(n), cells, 21)
-    assert frequent > 0.95 and 0.5 < lucky < 0.6 and 0.3 < rare < 0.42
+    assert (
+        frequent > 0.95 and 0.375 < lucky < 0.45 and 0.225 < rare < 0.315
+    )  # less a fourth: one of four may look like no other
 
 
 def test_chances_come_true_at_the_low_end_too():
