@@ -119,7 +119,7 @@ class Cells:
 @dataclass(frozen=True)
 class Rate:
     """A rate read off at one end of the evidence: `likely`, the level that most steps agree with, and `least`, what the steps come to at
-    the very end; how far the first is believed and not the second, `sure`, 0 to 1: the share of the steps that agree.
+    the very end; how far the first is believed and not the second, `sure`, 0 to 1: the share of the steps that agree, or how near both are.
 
     Where there is a level, both are the same. Where the rate moves from the first step on there may be none, and all that is known is
     that it lies between: tags that cannot be seen look like forgotten ones, and like wrong ones.
@@ -659,8 +659,8 @@ def _read_off(
     spread = first @ np.square(place - middle)
     rise = (first * (place - middle)) @ rate[:NEAR_END] / spread - BY_CHANCE * np.sqrt(mean / spread)
     likely = drawn(events[agreeing].sum(), size[agreeing].sum())
-    least = drawn(total * max(mean - max(rise, 0) * middle, 0), total)
-    return Rate(likely, min(least, likely), float(agreeing.mean()))
+    least = min(drawn(total * max(mean - max(rise, 0) * middle, 0), total), likely)
+    return Rate(likely, least, max(float(agreeing.mean()), least / likely))
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:

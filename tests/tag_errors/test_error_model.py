@@ -75,7 +75,7 @@ def test_where_tags_fade_from_the_first_step_on_what_is_forgotten_is_told_by_the
             error_model._plateau(expected, y) for y in (drawn < 0.88 * expected, drawn < 0.88 * (expected > 0.4))
         )
         assert fading.least < min(0.23, fading.likely - 0.01)  # .12 are forgotten
-        assert fading.sure < 0.88 < level.sure
+        assert fading.least / fading.likely <= fading.sure < level.sure > 0.88
         assert level.least > 0.09
 
 
