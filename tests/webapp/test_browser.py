@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser_site import Site, browser, open_tab, ready, settle, tabs, window
@@ -182,14 +183,23 @@ def test_what_is_decided_while_the_server_is_away_is_sent_when_it_is_back(tab, s
 
 
 def test_two_tabs_at_once_lose_no_decision(tab, site):
-    other = open_tab(tab.context)
+    other, slow = open_tab(tab.context), list[Any]()
+    # The next cards come after the answer.
+    other.route("**/*after=*", lambda route: slow.append(route), times=1)
     for one in (tab, other):
         one.goto(site.address("/error-review/card?type=missing_tags"))
+    shown = tab.locator("article").get_attribute("data-id")
     tab.keyboard.press("x")
     settle(tab)
     other.keyboard.press("a")
-    settle(other)
+    other.wait_for_selector("#said >> text=Decided elsewhere in the meantime")
+    ready(other)
+    with other.expect_response("**/*after=*") as answer:
+        slow.pop().continue_()
+    answer.value.finished()
+    other.evaluate("new Promise((done) => setTimeout(done, 100))")
     assert "Decided elsewhere in the meantime" in other.locator("#said").inner_text()
+    assert other.locator("article").get_attribute("data-id") == shown
     assert (site.queue("ignored"), site.queue("accepted")) == (1, 0)
 
 

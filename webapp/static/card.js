@@ -104,15 +104,18 @@ function forget() {
 
 // While the next card is on its way nothing can be decided: it would fall on the card that was just done.
 async function goOn() {
+  const token = page.token;
   page.moving = true;
   page.stage.end();
   if (!page.ahead.length) await fill();
+  if (token !== page.token) return false;  // an answer has shown another card meanwhile
   const card = page.ahead.shift();
   if (card) {
     show(card);
     return true;
   }
   await outbox.sending;  // the list's end as the server sees it counts what was just decided
+  if (token !== page.token) return false;
   sessionStorage.setItem("told", document.getElementById("said").innerText);
   location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
   return false;
