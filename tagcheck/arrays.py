@@ -17,8 +17,10 @@ from tagcheck.files import write_atomically
 TEXTS = "texts"
 AT_ONCE = 256  # rows, as many as the processor's cache holds
 # What is raised for a damaged file of arrays or of a pickle. The header of an array is read as Python's literals.
-ODD = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
-DAMAGED = (*ODD, zipfile.BadZipFile, pickle.UnpicklingError, SyntaxError, tokenize.TokenError)
+DAMAGED = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, pickle.UnpicklingError, tokenize.TokenError),
+)
 
 
 def digests(rows: Iterable[bytes]) -> np.ndarray:

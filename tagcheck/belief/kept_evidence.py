@@ -17,7 +17,6 @@ from typing import Any, cast
 import numpy as np
 
 from tagcheck import arrays
-from tagcheck.arrays import DAMAGED
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import write_atomically
 from tagcheck.tag_errors.evidence import FurtherTagger
@@ -55,7 +54,7 @@ class Kept:
             with open(self.path, "rb") as file:
                 file.seek(self.place)
                 return cast(Known, _Reader(file, [matrix, *(one.matrix for one in further)]).load())
-        except DAMAGED:
+        except arrays.DAMAGED:
             raise TooMuch(f"{FILE} cannot be read") from None
 
     def then(
@@ -99,7 +98,7 @@ def load(root: Path, rests_on: str) -> Kept | str:
             kept = Kept(made, rested_on, hashes, embedded, seen, tags, path, file.tell())
     except FileNotFoundError:
         return "no run is kept"
-    except DAMAGED:
+    except arrays.DAMAGED:
         return f"{FILE} cannot be read"
     return (
         kept
