@@ -108,17 +108,13 @@ async function goOn() {
   page.moving = true;
   page.stage.end();
   if (!page.ahead.length) await fill();
-  if (token !== page.token) return false;  // an answer has shown another card meanwhile
+  if (token !== page.token) return;  // an answer has shown another card meanwhile
   const card = page.ahead.shift();
-  if (card) {
-    show(card);
-    return true;
-  }
+  if (card) return show(card);
   await outbox.sending;  // the list's end as the server sees it counts what was just decided
-  if (token !== page.token) return false;
+  if (token !== page.token) return;
   sessionStorage.setItem("told", document.getElementById("said").innerText);
   location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
-  return false;
 }
 
 async function goBack() {
