@@ -83,8 +83,8 @@ def nobody_reads() -> bool:
 
 
 def prepare_console() -> None:
-    """Let any text be printed: what the console's code page lacks comes as an escape, instead of an error after the work. What is
-    closed, as all is where Windows starts a program without a console, leads nowhere; and no file of ours gets its number.
+    """Let any text be printed: what the console's code page lacks comes as an escape, instead of an error after the work. A closed
+    stream becomes the null device, so that no file opened later gets its number. All are closed where Windows starts a program without a console.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)

@@ -403,7 +403,7 @@ def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> n
     """`error` (m,) as far as the rates of forgetting and of wrong tags are known: the mean of its values at the likely and at the least
     one, by how sure the likely one is. The order stays.
 
-    What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
+    The least rate of forgetting has to explain what is written as well as the likely one, so tags belong less often at it.
     """
     odds = error / np.maximum(1 - error, SMALLEST)
     m, kappa = verdict.forgotten, verdict.wrongly
@@ -692,7 +692,7 @@ def _wrong_rate(belongs: np.ndarray, shown: np.ndarray, cells: Cells, frequency:
     """Wrong tags in units of what chance gives, kappa, in the `LOWEST` cells of each tag: those that are not `shown` to be right.
 
     They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
-    So they may be fewer, and at least are drawn to what is `USUALLY_WRONG` where that is below the floor.
+    So there may be fewer wrong ones: the least rate is drawn to what is `USUALLY_WRONG`, where that is below the floor.
     Each tag counts by its own lowest cells: a rare tag that is wrong on one picture is seen less well on all, so the lowest cells
     of all tags together are those of tags without errors.
     """
