@@ -476,6 +476,11 @@ def test_progress_is_told_while_files_are_hashed(root):
         ("a, hat.\nb, character:m.d.\nc, title:hello.", ["a", "hat", "b", "character:m.d.", "c", "title:hello."]),
         ("mr.\nhat.", ["mr.", "hat."]),
         ("A cat.", ["a cat"]),
+        ("1girl, etc.", ["1girl", "etc."]),
+        ("1girl, character:mr.\n", ["1girl", "character:mr."]),
+        ("solo, character:dr. house.", ["solo", "character:dr. house"]),
+        ("solo, robert e.", ["solo", "robert e."]),
+        ("Solo, Elves, series:wesnoth.", ["solo", "elves", "series:wesnoth"]),
     ],
 )
 def test_hydrus_and_kohya_habits_are_read(text, expected):
@@ -541,8 +546,13 @@ REWRITES = [  # before, what to add, what to remove, after
     (b"  solo  \n", [], ["solo"], b"    \n"),
     (b"1girl, solo, outdoors.\r\n", ["long hair"], ["solo"], b"1girl, outdoors, long hair.\r\n"),
     (b"1girl, outdoors.", [], ["outdoors"], b"1girl."),
-    (b"1girl, outdoors.", ["series:x", "dr. y"], [], b"1girl, series:x, dr. y, outdoors."),
-    (b"1girl, outdoors", ["mr."], [], b"1girl, mr., outdoors"),
+    (b"1girl, outdoors.", ["series:x", "dr. y"], [], b"1girl, outdoors, dr. y, series:x."),
+    (b"1girl, outdoors", ["hey."], [], b"1girl, hey., outdoors"),
+    (b"1girl, outdoors", ["mr."], [], b"1girl, outdoors, mr."),
+    (b"1girl\nwhite background.\n", [], ["1girl"], b"white background.,\n"),
+    (b"", ["hey."], [], b"hey.,"),
+    (b".\n", ["mr."], [], b"mr., .\n"),
+    (b"", ["hey.", "solo"], [], b"hey., solo"),
     (b"1girl, outdoors.", [], ["1girl", "outdoors"], b"."),
     (
         b"title:hello, world\nsolo\nx\ny\nz",

@@ -50,6 +50,9 @@ _PROGRAM = re.compile(r"\\.|[()\[\]{}|:]|[\r\n]", re.DOTALL)
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 LONGEST_FACE = 50  # characters, with all that stands beside it without a blank
 _ESCAPE = re.compile(r"\\[()]")
+_LAST_WORD = re.compile(r"(?<![^\s_])[^\s_.]*[^\W_]$")  # with no stop within it
+_ABBREVIATED = "mr mrs ms dr prof st jr sr etc vs vol feat ft inc ltd co corp"
+ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 
 
 class NotASidecar(ValueError):
@@ -203,6 +206,8 @@ class Sidecar(AnySidecar):
             return sidecar._changed(at, at, raw if self.text[at:].startswith(("\r", "\n")) else raw + "\n")
         if not self.entries:
             at = len(self.text) - len(self.text.lstrip(" \t"))
+            if self.text.startswith(".", at) and not _may_end(raw, "."):
+                raw += joint
             return sidecar._changed(at, at, raw + ("" if LINE_END.search(self.text) else habit.ending))
         wanted: Sequence[int] = range(self.groups)
         if memory and memory.groups and max(memory.groups) < self.groups:
@@ -225,6 +230,12 @@ class Sidecar(AnySidecar):
         first = self.entries[here[0]]
         before = [one.name for one in reversed(self.entries[: here[0]]) if one.group == first.group]
         return Memory(first.raw, tuple(before), tuple(dict.fromkeys(self.entries[place].group for place in here)))
+
+    def marked(self) -> Sidecar:
+        """The same with a mark behind the last tag, so that a full stop there reads as the tag's own."""
+        end = max((entry.end for entry in self.entries), default=0)
+        end += self.text.startswith(".", end)
+        return self._changed(end, end, self.reading.marks[0]) if self.text[end - 1 : end] == "." else self
 
     def encode(self) -> bytes:
         return encoded(self.text, self.bom)
@@ -299,13 +310,15 @@ def edited(
     for keep_marks in (False, True):  # a mark that stays can show what the rest no longer does: that commas part tags
         new = old.without(unwanted, keep_marks)
         present = set(new.names)
-        for tag in dict.fromkeys(add):
+        for tag in sorted(
+            dict.fromkeys(add), key=lambda one: one.endswith(".")
+        ):  # none is to be the only one with its stop
             if name(tag) not in present:
                 new = new.with_tag(tag, own, remembered(name(tag)))
                 present.add(name(tag))
-        result = new.encode()
-        if set(decode(result).names) == expected:
-            return result
+        for one in (new, new.marked()) if isinstance(new, Sidecar) else (new,):
+            if set(decode(one.encode()).names) == expected:
+                return one.encode()
     raise CannotEdit("would read differently afterwards, since a tag in it holds a comma or what else parts tags here")
 
 
@@ -346,7 +359,8 @@ def _by_lines(text: str, reading: Reading) -> bool | None:
     marked = [len([*reading.separator.finditer(line)]) for line in lines]
     with_mark = [count for count in marked if count]
     if len(lines) < 2:
-        return False if with_mark or any(_stopped(line, 0, len(line), len(line)) for line in lines) else None
+        stopped = any(line == "." or _stopped(line, 0, len(line), len(line)) for line in lines)
+        return False if with_mark or stopped else None
     if any(line.endswith(tuple(reading.marks)) for line in lines):
         return False
     if 2 * len(with_mark) == len(lines):
@@ -374,10 +388,19 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
 
 
 def _stopped(text: str, start: int, last: int, end: int) -> bool:
-    """Whether the last item of a caption (to `end`) has a full stop behind it, as a sentence has, and none of its own as `m.d.` has."""
-    raw = text[start:last]
-    sentence = raw.endswith(".") and raw.count(".") == 1 and raw[-2:-1].isalnum() and ":" not in raw
-    return sentence and not text[last:end].strip()
+    """Whether the last item of a caption (to `end`) has a full stop behind it, as a sentence has, and none of its own as `m.d.`, `mr.`
+    and an initial have. A title may be a sentence.
+    """
+    if text[last - 1 : last] != "." or text[last:end].strip():
+        return False
+    namespace, subtag = tags.split(text[start : last - 1])
+    word = _LAST_WORD.search(subtag)
+    own = (
+        word is None
+        or word[0].lower() in ABBREVIATIONS
+        or (len(word[0]) == 1 and word[0].isalpha() and word[0] != subtag)
+    )
+    return not own and tags.clean(namespace) != "title"
 
 
 def _may_end(raw: str, behind: str) -> bool:
