@@ -161,13 +161,13 @@ def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds:
     """Read again what was written and is not certain yet; with `everything` also what was applied or undone before,
     since a library may have been restored from an older copy.
 
-    What was written `CERTAIN_AFTER` seconds ago and is there still is kept for good. What reads as before its write was
-    lost: it is not written again, but marked, for its owner to decide. Reading holds nobody up: the ledger is held only
+    What was written `CERTAIN_AFTER` seconds ago and is there still is kept for good; where the clock was set back since, these
+    seconds begin anew. What reads as before its write was lost: it is not written again, but marked, for its owner to decide. Reading holds nobody up: the ledger is held only
     while a chunk is marked, and a row that was written meanwhile is passed over. Raises `LibraryError` where the library
     cannot be asked, `UsageError` where another process holds the ledger for `seconds`; what was marked before is returned.
     """
     whose, statuses = identity(library), (WRITTEN, APPLIED, UNDONE) if everything else (WRITTEN,)
-    certain = isoformat(utc_now() - timedelta(seconds=CERTAIN_AFTER))
+    now, certain = (isoformat(utc_now() - timedelta(seconds=seconds)) for seconds in (0, CERTAIN_AFTER))
     # The write behind such a row found its tag as the row had left it.
     over = [replace(row, status=APPLIED if row.goal == GO else UNDONE, reason="") for row in ledger.overtaken(whose)]
     if over:
@@ -180,7 +180,9 @@ def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds:
             with ledger.exclusive(seconds):
                 same = [row for row in ledger.last_words(whose, statuses, last, CHUNK) if row in read]
                 after = [_judged(library, row, read[row], row.changed <= certain) for row in same]
-                changed = [new for new, row in zip(after, same, strict=True) if new != row]
+                # The clock was set back since such a row was written.
+                ahead = {row.id for row in same if row.status == WRITTEN and row.changed > now}
+                changed = [new for new, row in zip(after, same, strict=True) if new != row or row.id in ahead]
                 ledger.mark(changed)
         except (LibraryError, UsageError):
             if not marked:

@@ -88,6 +88,16 @@ def test_without_that_permission_changes_are_written_and_confirmed_a_minute_late
     assert {row.reason for row in scene.ledger.rows()} == {""} and scene.confirm().rows == []
 
 
+def test_where_the_clock_was_set_back_since_the_minute_begins_anew(scene):
+    scene.later(3600)
+    scene.apply()
+    scene.later(0)
+    early = scene.confirm()
+    assert (early.kept, early.lost, early.written) == (0, 0, 6) and scene.statuses() == {WRITTEN}
+    scene.later(61)
+    assert scene.confirm().kept == 6 and scene.statuses() == {APPLIED}
+
+
 def test_what_a_client_that_died_had_not_saved_is_lost_and_said_and_not_written_again_unasked(scene):
     scene.apply()
     scene.dies()
