@@ -29,6 +29,7 @@ T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
 DEVICES = ("auto", "cpu", "cuda", "mps")  # where PyTorch may compute
 FREE_SPACE = "free some space or choose another --data-dir"
+LEAD_ELSEWHERE = "free some space where the output is written, or lead it elsewhere"
 NO_MEMORY = ("OutOfMemoryError", "DefaultCPUAllocator")  # how PyTorch says it, of a graphics card and of the processor
 GRANT = "grant the right to it or choose another --data-dir"
 CHECK_IT = "see what is wrong there"
@@ -67,8 +68,11 @@ def run(main: Callable[[], int | None]) -> None:
     except OSError as error:
         if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine
             raise
+        way_out = WAYS_OUT.get(error.errno, CHECK_IT)
+        if not error.filename and way_out == FREE_SPACE:  # whatever is written into the data folder names its file
+            way_out = LEAD_ELSEWHERE
         said = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
-        code = fail(f"{said}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
+        code = fail(f"{said}: {way_out}, then run the same command again", 1)
     raise SystemExit(code)
 
 

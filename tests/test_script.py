@@ -157,10 +157,11 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no Linux")
-def test_a_full_disk_under_the_output_is_said():
-    done = run_as_script("    print('done')", "> /dev/full")
-    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_a_full_disk_under_the_output_is_said(lines):
+    done = run_as_script(f"    for _ in range({lines}): print('done')", "> /dev/full")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: No space left on device: free some space where the output is written")
 
 
 # --- options -------------------------------------------------------------------------------------------
