@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         walk = found(library, args)
     summary = summarise(walk)
     if not summary["readable_files"]:
-        raise MissingInput(nothing_to_map(walk, summary, args.search))
+        for note in walk.notes:
+            say(f"note: {note}")
+        raise MissingInput(nothing_to_map(walk, summary, args.search, library.kind))
     document = {
         "library": library.describe(),
         "root": walk.root,
@@ -137,7 +139,7 @@ def summarise(walk: Walk) -> dict[str, Any]:
     }
 
 
-def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None) -> str:
+def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None, kind: str) -> str:
     """Why there is no dataset, and the way out."""
     where, number = ", ".join(walk.root) or "the library", summary["unique_files"]
     if search is not None and not number:
@@ -145,6 +147,8 @@ def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None) -> s
     if number:
         return f"none of the files of {where!r} is here ({absent(summary)}): nothing was written"
     another = "or name another with --page"
+    if kind != HYDRUS:
+        return f"there is no picture in the folder {where!r}: name another with --library or --page"
     if not walk.pages:
         return f"there is no page of files under {where!r}: put pictures on a page there, {another}"
     return f"{where!r} is empty ({plural(summary['pages'], 'page')} without files): put pictures there, {another}"

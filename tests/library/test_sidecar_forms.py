@@ -234,6 +234,8 @@ def test_names_that_differ_in_case_or_unicode_form_alone_belong_together(tmp_pat
         ({"csv": "file_name,text"}, r"not known here \(3 .csv\)"),
         ({"txt": "1girl long_hair"}, "tags are parted by blanks, as in 3 of 3 files"),
         ({"txt": "hat, [cat:dog:0.5], solo"}, "3 files hold prompts that change or mix things .* is no tag and stays"),
+        ({"txt": "1girl, a cat sits on the mat, hat"}, "3 of 3 files hold sentences; what stands between two commas"),
+        ({"zip": "PK", "txt": "hat"}, r"seen and not read: archives: unpack them \(3 .zip\)"),
         ({"txt": "1girl；solo"}, "tags are parted by full-width semicolons"),
         ({"caption": "1girl, solo"}, r"3 of 3 pictures have tags \(read: 3 .caption files\)"),
     ],

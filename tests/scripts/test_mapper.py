@@ -222,6 +222,19 @@ def test_an_unknown_page_names_the_pages_there_are(map_it: Callable, folder: Dat
     assert nothing_written(folder)
 
 
+def test_a_folder_without_a_picture_is_an_error_in_words_of_folders(
+    tmp_path: Path, folder: DataFolder, capsys: Any
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "00000.tar").write_bytes(b"a")
+    with pytest.raises(MissingInput, match="no picture in the folder 'shards': name another with --library or --page"):
+        mapper.main(["--data-dir", str(folder.root), "--library", str(shards)])
+    assert "note: seen and not read: archives: unpack them (1 .tar)" in capsys.readouterr().err and nothing_written(
+        folder
+    )
+
+
 def test_an_empty_dataset_is_an_error_and_writes_nothing(
     map_it: Callable, server: HydrusServer, folder: DataFolder
 ) -> None:

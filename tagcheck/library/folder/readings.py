@@ -88,6 +88,10 @@ class Votes:
         if self.long and not reading.blanks and not self.prose:
             held = f"{self.long:,} {files} hold several words with blanks alone between them"
             found.append(f"{held}; each was read as one tag")
+        if 10 * self.sentences > self.files:
+            found.append(
+                f"{self.sentences:,} {files} hold sentences; what stands between two commas was read as one tag"
+            )
         if self.mixed:
             held = (
                 f"{plural(self.mixed, 'file holds', 'files hold')} prompts that change or mix things ([a:b:0.5], [a|b])"

@@ -28,6 +28,9 @@ FOREIGN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found
 # Beside pictures, and never tags.
 SIDE_DATA = frozenset(["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"])
 OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # which may hold tags and are not read
+ARCHIVES = frozenset(
+    [".tar", ".zip", ".7z", ".rar", ".tgz"]
+)  # which may hold pictures and their tags, and are not read
 FORBIDDEN = os.stat_result((0,) * 10)
 OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library
 
@@ -157,7 +160,7 @@ def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEn
             folder.tables.append(paths[entry.name])
         elif ending.lower() in ENDINGS:
             folder.unclaimed += 1
-        elif ending.lower() in OTHER_TABLES or (claimed and ending and ending[1:].lower() not in SIDE_DATA):
+        elif ending.lower() in OTHER_TABLES | ARCHIVES or (claimed and ending and ending[1:].lower() not in SIDE_DATA):
             folder.unread[ending.lower()] += 1
     for entry in pictures:
         if entry.name in stats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tagcheck.library.folder import forms, sidecar_json
 from tagcheck.library.folder.forms import FAMILY, TEXT, Readings, Target
 from tagcheck.library.folder.readings import Votes
-from tagcheck.library.folder.scan import Folder
+from tagcheck.library.folder.scan import ARCHIVES, Folder
 from tagcheck.library.folder.sidecar_json import NoTags
 from tagcheck.library.folder.sidecar_text import NotASidecar, Reading, text_of
 from tagcheck.library.folder.tag_names import Spellings, underscored
@@ -135,9 +135,11 @@ def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
         said.append(f"{found.tagged:,} of {found.pictures:,} pictures have tags (read: {read})")
     for form, count in sorted(found.without_tags.items()):
         said.append(f"seen and not read: {_many(count, form)} {'holds' if count == 1 else 'hold'} {EMPTY[form]}")
-    if unread:
-        listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(unread.items()))
-        said.append(f"seen and not read: files beside pictures whose kind is not known here ({listed})")
+    for what, some in (("files beside pictures whose kind is not known here", False), ("archives: unpack them", True)):
+        if listed := ", ".join(
+            f"{count:,} {one}" for one, count in sorted(unread.items()) if (one in ARCHIVES) == some
+        ):
+            said.append(f"seen and not read: {what} ({listed})")
     if unclaimed:
         many = plural(
             unclaimed, "sidecar that belongs to no picture by its", "sidecars that belong to no picture by their"
