@@ -1234,7 +1234,10 @@ def clean_tags(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 def get_siblings_and_parents(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
     if "tags" not in asked:
         raise bad_request('The required parameter "tags" was missing!')
-    tags = [tag for tag in map(clean_tag, _parsed(asked, "tags", [])) if tag]
+    wanted = _parsed(asked, "tags", [])
+    if not all(clean_tag(tag) or clean_tag(tag.rstrip(": ")) for tag in wanted):
+        raise bad_request('Tag "" was empty!')  # a namespace alone is none, and not refused
+    tags = [tag for tag in map(clean_tag, wanted) if tag]
 
     def related(tag: str, key: str) -> dict[str, Any]:
         ideal = client.ideal(key, tag)

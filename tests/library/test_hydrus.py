@@ -574,7 +574,12 @@ def test_the_emoticons_that_hydrus_spells_with_two_colons_keep_their_names(bench
 
 @pytest.mark.parametrize(
     ("tag", "reason"),
-    [("-flower", "store it as 'flower'"), ("system:archive", "store it as 'archive'"), ("series:", "no such tag")],
+    [
+        ("-flower", "store it as 'flower'"),
+        ("system:archive", "store it as 'archive'"),
+        ("series:", "no such tag"),
+        ("--", "no such tag"),
+    ],
 )
 def test_a_tag_that_hydrus_would_store_differently_is_refused(bench: Bench, tag: str, reason: str) -> None:
     hash = bench.add()
@@ -678,10 +683,11 @@ def test_tags_are_seen_as_their_owner_sees_them(related: Bench) -> None:
 
 
 def test_siblings_and_parents_can_be_asked_for(related: Bench) -> None:
-    found = related.hydrus.relations(["series:elf", "weapon", "no such tag", ":d"])
+    found = related.hydrus.relations(["series:elf", "weapon", "no such tag", ":d", "-", "system:", " \u200b"])
     elf, weapon = found["series:elf"][related.service], found["weapon"][related.service]
     assert (elf.ideal, elf.siblings, elf.ancestors) == ("series:elves", set(ELVES), {"series:wesnoth"})
     assert weapon.descendants == {"sword"}
+    assert found["-"] == found["system:"] == found[" \u200b"] == {}  # Hydrus refuses a call with such a tag
     assert found["no such tag"][related.service].ideal == "no such tag" and found[":d"][related.service].ideal == ":d"
 
 

@@ -385,8 +385,8 @@ class Hydrus(Library):
 
     def relations(self, tags: Iterable[str]) -> dict[str, dict[str, Relation]]:
         """Siblings and parents of each tag, by tag service: `relations(["elf"])["elf"][service].ideal`."""
-        spelled = {tag_answers.to_hydrus(tag): tag for tag in tags}
-        found: dict[str, dict[str, Relation]] = {tag: {} for tag in spelled.values()}
+        found: dict[str, dict[str, Relation]] = {tag: {} for tag in tags}
+        spelled = {tag_answers.to_hydrus(tag): tag for tag in found if tag_answers.is_text(tag)}
         for answer in self._answers("/add_tags/get_siblings_and_parents", "tags", list(spelled)):
             for wire, services in answer["tags"].items():
                 if wire in spelled:
@@ -460,7 +460,7 @@ class Hydrus(Library):
             there = pages.service_names(writable.values())
             raise UsageError(f"no tag service {service!r} to write to; there are {there}")
         counted = self._counted() | writable
-        known = self.relations(unique(change.tag for change in changes if tag_answers.is_text(change.tag)))
+        known = self.relations(unique(change.tag for change in changes))
         unstorable = self._refused_tags({one.tag for one in changes if one.action == "add"})
         spellings = self._spellings(known, counted)
         planner = Planner(counted, writable, writable[target], known, spellings, unstorable)

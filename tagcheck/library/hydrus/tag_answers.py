@@ -4,6 +4,8 @@ Pure functions on the API's own JSON; nothing here sends anything. A row is one 
 `/get_files/file_metadata`'s `metadata`, or `{"hash": ..., "file_id": None}`.
 """
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +75,16 @@ def from_hydrus(tag: str) -> str:
 
 
 def is_text(tag: str) -> bool:
-    """Whether a tag can be sent at all: half of a pair of surrogates, from a damaged file, is no text."""
-    return tag.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in tag)
+    """Whether Hydrus can be asked about a tag: half of a pair of surrogates, from a damaged file, is no text, and a call with a tag
+    of which Hydrus leaves nothing (`-`, `system:`) is refused as a whole.
+
+    >>> is_text("-_-"), is_text("--"), is_text("system:")
+    (True, False, False)
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in tag):
+        return False
+    rest = re.sub(r"system:|[-:\s\u3164]", "", tag.lower())
+    return any(unicodedata.category(letter)[0] != "C" for letter in rest)
 
 
 def relation(answer: Mapping[str, Any]) -> Relation:
