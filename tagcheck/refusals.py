@@ -9,7 +9,7 @@ picture, its owner has only removed a spelling, which is not a no.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -106,28 +106,26 @@ class Noes:
     """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
 
     `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored;
-    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags. `undone` are the tags whose
-    addition they took back, by hash: Hydrus remembers those as deleted, so they cannot be added again, but an undo is no verdict.
+    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags.
     """
 
     spellings: Spellings
     ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
     kept: Collection[tuple[str, str]] = NONE
     muted: Collection[str] = NONE
-    undone: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str], muted: Collection[str] = NONE
     ) -> Noes:
         """From the page's decisions, (hash, tag, "add" | "remove") -> state."""
-        added: dict[str, dict[str, set[str]]] = {"ignored": {}, "undone": {}}
-        for (hash, tag, action), state in decided.items():
-            if action == "add" and state in added:
-                added[state].setdefault(hash, set()).add(tag)
         ignored = [key for key, state in decided.items() if state == "ignored"]
+        refused: dict[str, set[str]] = {}
+        for hash, tag, action in ignored:
+            if action == "add":
+                refused.setdefault(hash, set()).add(tag)
         kept = {(hash, tag) for hash, tag, action in ignored if action == "remove"}
-        return cls(spellings, added["ignored"], kept, muted, added["undone"])
+        return cls(spellings, refused, kept, muted)
 
     def deleted_before(self, picture: Picture, tag: str) -> bool:
         """Whether adding `tag` would bring back what was deleted in the library."""
@@ -164,20 +162,6 @@ class Noes:
     @cached_property
     def _kept_on(self) -> frozenset[str]:
         return frozenset(hash for hash, _ in self.kept)
-
-    def negatives(self, pictures: Iterable[Picture], asked: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """(place of the picture, tag) wherever one of the tags asked about is a no, and so does not belong."""
-        bringing: dict[str, list[str]] = {}
-        for tag in asked:
-            for brought in self.spellings.brings(tag):
-                bringing.setdefault(brought, []).append(tag)
-        for place, picture in enumerate(pictures):
-            if not picture.refused and picture.hash not in self.ignored:
-                continue
-            undone = self.undone.get(picture.hash, NONE)
-            deleted = {tag: spelling for tag, spelling in picture.refused.items() if spelling not in undone}
-            refused = {**self._ignored(picture), **deleted}
-            yield from ((place, tag) for tag in sorted({tag for one in refused for tag in bringing.get(one, NONE)}))
 
     def _ignored(self, picture: Picture) -> dict[str, str]:
         ignored = self.ignored.get(picture.hash)

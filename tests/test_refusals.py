@@ -69,17 +69,3 @@ def test_what_was_ignored_on_the_page_covers_the_same():
 def test_only_an_ignored_addition_is_a_no(state):
     picture = Picture()
     assert not Noes.of(SHOWS, {(picture.hash, "hat", "add"): state}).adding(picture, "hat")
-
-
-def test_whatever_a_no_covers_is_a_negative():
-    pictures = [Picture(deleted=("wepon", "1girl")), Picture(), Picture(tags=frozenset(["weapon"]), deleted=("wepon",))]
-    noes = Noes.of(SHOWS, {(pictures[1].hash, "hat", "add"): "skipped"})
-    asked = ["one girl", "sword", "katana", "weapon", "hat"]
-    assert list(noes.negatives(pictures, asked)) == [(0, "katana"), (0, "one girl"), (0, "sword"), (0, "weapon")]
-
-
-def test_what_was_undone_is_not_added_again_where_it_counts_as_deleted_and_is_no_negative():
-    picture, by_hand = Picture(deleted=("weapon",)), Picture(hash="b" * 64, deleted=("weapon",))
-    noes = Noes.of(SHOWS, {(picture.hash, "weapon", "add"): "undone", (by_hand.hash, "hat", "add"): "undone"})
-    assert noes.adding(picture, "weapon")
-    assert list(noes.negatives([picture, by_hand], ["weapon", "hat"])) == [(1, "weapon")]

@@ -7,7 +7,7 @@ first weighs it; the others read it back (`belief.npz` in the data folder) as lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -120,10 +120,10 @@ def weigh(
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
-    seen, work = examine(folder, data, pictures, declared, decided, noes, memory, share, anew)
+    seen, work = examine(folder, data, pictures, declared, memory, share, anew)
     if work.why != FEW:
         pictures.notes.append(str(work))
-    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
+    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes, seen)
     rests_on = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data, invisible)]}
     arrays.save(folder.root / FILE, rests_on | vars(_believed(pictures, seen, found)))
     _keep_single(folder, pictures, seen, declared)
@@ -252,8 +252,6 @@ def examine(
     data: Dataset,
     pictures: Pictures,
     declared: Rules,
-    decided: Mapping[tuple[str, str, str], str],
-    noes: Noes,
     memory: int,
     share: Share = here,
     anew: bool = False,
@@ -276,7 +274,7 @@ def examine(
         )
         return None, Work(0, n)
     if n < kept_evidence.FEWEST or data.most is not None:
-        seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share)
+        seen = _in_full(_asked(folder, data, pictures, learnable), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
     names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.row_digests(pictures.matrix)
     rests = _void_without(folder, data, pictures)
@@ -284,12 +282,12 @@ def examine(
     if isinstance(held, kept_evidence.Kept):
         notes = list(pictures.notes)
         try:
-            asked = _asked(folder, data, pictures, held.tags, decided, noes)
+            asked = _asked(folder, data, pictures, held.tags)
             return _again(asked, held, names, memory, share, len(set(learnable) - set(held.tags)))
         except renewal.TooMuch as error:
             held = str(error)
         pictures.notes[:] = notes
-    seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share, names[1])
+    seen = _in_full(_asked(folder, data, pictures, learnable), declared, memory, share, names[1])
     kept_evidence.keep(folder.root, rests, *names, seen)
     return replace(seen, gathered=None), Work(n, n, held)
 
@@ -303,14 +301,7 @@ def _void_without(folder: DataFolder, data: Dataset, pictures: Pictures) -> str:
     return changed.method(("tag_errors", "learning", "similar"), [*heads, *own], *about)
 
 
-def _asked(
-    folder: DataFolder,
-    data: Dataset,
-    pictures: Pictures,
-    names: list[str],
-    decided: Mapping[tuple[str, str, str], str],
-    noes: Noes,
-) -> Asked:
+def _asked(folder: DataFolder, data: Dataset, pictures: Pictures, names: list[str]) -> Asked:
     """What is known of the library and of the tags `names`."""
     column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
     hashes = [record.hash for record in pictures.records[:n]]
@@ -319,7 +310,6 @@ def _asked(
         tag_columns(pictures.visible[:n], names),
         names,
         load_tagger(folder, data, pictures.model, pictures.matrix.shape[1], pictures.notes, column),
-        answered_cells(pictures.records[:n], column, decided, noes),
         data.parents,
         told(folder, pictures, column),
         measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
@@ -381,23 +371,6 @@ def further_taggers(
         pictures.notes.extend([f"{one.named} was asked about {len(places):,} of the {len(hashes):,} pictures", *notes])
         out.append(FurtherTagger(str(one.named), matrix, there, tagger))
     return out
-
-
-def answered_cells(
-    records: Sequence[Record], column: dict[str, int], decided: Mapping[tuple[str, str, str], str], noes: Noes
-) -> sparse.csr_matrix:
-    """What the owner has said about single tags, (n, T): 1 where the tag belongs, -1 where it does not.
-
-    Whatever a no covers does not belong; a suggestion to remove a tag that was ignored is a yes.
-    """
-    row = {record.hash: place for place, record in enumerate(records)}
-    said = {(place, column[tag]): -1 for place, tag in noes.negatives(records, column)}
-    for (hash, tag, action), state in decided.items():
-        if hash in row and tag in column and state in ("accepted", "ignored"):
-            said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
-    rows, columns = zip(*said) if said else ((), ())
-    values = np.array(list(said.values()), dtype=np.int8)
-    return sparse.csr_matrix((values, (rows, columns)), shape=(len(records), len(column)))
 
 
 def load_tagger(
@@ -474,27 +447,36 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> Sugge
 EFFECT_AT = (0.5, 0.9)  # the confidences at which the effect of decisions is told
 
 
-def heed(found: Suggestions, answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]) -> Suggestions:
-    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of them."""
+def heed(
+    found: Suggestions,
+    answers: Iterable[tuple[str, str, str, float, bool]],
+    notes: list[str],
+    seen: Examined | None = None,
+) -> Suggestions:
+    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of
+    them; the rates of what was `seen` say how far they may move together.
+    """
     kinds = {"add": MISSING, "remove": INCORRECT}
+    rates = {} if seen is None else {MISSING: seen.verdict.forgotten, INCORRECT: seen.verdict.wrongly}
     learned = owner_feedback.learn(
         [
-            Answer(kinds[action], issue, tag, confidence, right)
+            Answer(kinds[action], tag, confidence, right)
             for action, issue, tag, confidence, right in answers
             if issue in ISSUES
-        ]
+        ],
+        {kind: float(np.log(rate.likely / rate.least)) for kind, rate in rates.items()},
     )
-    if not learned.terms:
+    if not learned.tags:
         return found
-    for kind in learned.kinds:
+    for kind in sorted({kind for kind, _ in learned.tags}):
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags takes into account {of:,} of your decisions ({right:,} agreed)")
     after = found.confidence.copy()
-    of_tag = (found.name.astype(np.int64) * len(ISSUES) + found.issue) * len(KINDS) + ~found.adds
+    of_tag = found.name.astype(np.int64) * len(KINDS) + ~found.adds
     order = np.argsort(of_tag, kind="stable")
     for alike in np.split(order, np.flatnonzero(np.diff(of_tag[order])) + 1) if len(order) else ():
         one = found[alike[0]]
-        after[alike] = learned(one.kind, one.issue, one.tag, after[alike])
+        after[alike] = learned(one.kind, one.tag, after[alike])
     said = (f"{(some >= low).sum():,}" for low in EFFECT_AT for some in (found.confidence, after))
     notes.append(
         f"by your decisions the suggestions of {EFFECT_AT[0]} or more went from {next(said)} to {next(said)}, those of {EFFECT_AT[1]} or more from {next(said)} to {next(said)}"

@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy import sparse
 from scipy.special import expit
 
 from tagcheck import memory as machine
@@ -297,13 +296,6 @@ def _some_rows(found: Evidence, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(n, min(n, max(64, min(2048, CUT_CELLS // tags))), replace=False))
 
 
-def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
-    """What the owner has said of each cell, (m,): 1 that the tag belongs, -1 that it does not, 0 nothing."""
-    if answered is None or not answered.nnz:
-        return np.zeros(len(cells), dtype=np.int8)
-    return values_at(answered, cells.row, cells.column)
-
-
 def learn(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.ndarray) -> Learned:
     """The model of this module, fitted to the cells.
 
@@ -374,24 +366,18 @@ def _at_first(
     return first, of_sample, sample, weight, by_parts(first.belongs, written, share)
 
 
-def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
-    """The verdict on cells by what was `learned`, of these or of others.
-
-    `answered` (m,) as `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What
-    all tags share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
-    """
+def judged(learned: Learned, cells: Cells, frequency: np.ndarray) -> Verdict:
+    """The verdict on cells by what was `learned`, of these or of others."""
     kappa, rate = learned.wrongly.likely, learned.forgotten.likely
     own = rate, learned.often, learned.spaces, learned.of_space, learned.by_hand
     rates = learned.floor * frequency, kappa * frequency
     linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
+    del linear
     truth = belongs
     for _ in range(2):
         miss = _miss_rates(belongs, truth, cells, *own)
         truth, _ = _truth(belongs, miss, cells, *rates)
-    belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, *rates)
-    del linear
-    truth, _ = _truth(belongs, miss, cells, *rates)
     wrong = np.minimum(learned.floor, kappa) * frequency
     shows = _shows(belongs, truth, cells, len(frequency))
     error, miss = np.where(cells.given, 1 - truth, truth), miss.astype(np.float32)
@@ -412,35 +398,6 @@ def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> n
     wrong = odds * kappa.least / (kappa.likely + odds * kappa.least)
     sure = np.where(given, kappa.sure, m.sure)
     return np.asarray(sure * error + (1 - sure) * np.where(given, wrong, missing))
-
-
-def _own_lines(
-    belongs: np.ndarray,
-    linear: np.ndarray,
-    lines: np.ndarray,
-    bend: np.ndarray,
-    cells: Cells,
-    answered: np.ndarray | None,
-    miss: np.ndarray,
-    floor: np.ndarray,
-    wrong: np.ndarray,
-) -> np.ndarray:
-    """`belongs` (m,) with the lines of the tags that their owner spoke of fitted again, what was answered being certain; `floor` and
-    `wrong` as for `_truth`.
-    """
-    if answered is None or not answered.any():
-        return belongs
-    mine = np.isin(cells.column, cells.column[answered != 0])
-    some = cells.some(np.flatnonzero(mine))
-    said, linear, found = answered[mine], linear[mine], belongs[mine]
-    for _ in range(ROUNDS):
-        _, shown = _truth(found, miss[mine], some, floor, wrong)
-        shown[said > 0], shown[said < 0] = 1, 0
-        lines = _tag_lines(lines, linear, shown, some, len(lines))
-        found = _on_lines(lines, linear, some, bend)
-    out = belongs.copy()
-    out[mine] = found
-    return out
 
 
 def _on_lines(lines: np.ndarray, linear: np.ndarray, cells: Cells, bend: np.ndarray) -> np.ndarray:

@@ -206,8 +206,7 @@ class Asked:
 
     `matrix` (n, d) float32 embeddings; `given` (n, T) sparse 0/1 float32, which pictures have which of the `names` (T); each
     tag with `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `tagger` is the last layer of the tagger called `name`,
-    where it has one. `answered` (n, T) sparse has 1 where the owner has said that a tag belongs and -1 where it does not: the
-    rates of errors are learned from these too. `parents` maps a tag to those that the library adds with it, `told` is what
+    where it has one. `parents` maps a tag to those that the library adds with it, `told` is what
     classifiers say out of fold, `copies` are the near-duplicates (None: they are looked for), `further` are other taggers' views.
     """
 
@@ -215,7 +214,6 @@ class Asked:
     given: sparse.csr_matrix
     names: Sequence[str]
     tagger: Tagger | None = None
-    answered: sparse.csr_matrix | None = None
     parents: Parents | None = None
     told: Sequence[Told] = ()
     copies: Pairs | None = None
@@ -242,7 +240,7 @@ def concluded(
 ) -> Examined:
     """What the gathered evidence comes to; `single` and `apart` (the tags that exclude each other) where they are known already."""
     found, cells = made.found, made.cells
-    verdict, habits = made.believe(error_model.answers(cells, asked.answered))
+    verdict, habits = made.believe()
     apart = _exclusions(cells, verdict, found.given.shape) if apart is None else apart
     single = distilled.learn(found, cells, verdict.error) if single is None else single
     told_of = list(asked.names), found.given, found.around, cells, verdict, found.frequency, made.related, habits, apart
@@ -267,15 +265,13 @@ class Gathered:
     spaces: np.ndarray
     learned: Learned | None = None
 
-    def believe(self, answered: np.ndarray | None = None) -> tuple[Verdict, Habits]:
-        """How likely each cell is wrong, and what was learned of tags that bear on each other. `answered` (m,) int8 is what the owner
-        has said of each cell, as `error_model.answers` gives it.
-        """
+    def believe(self) -> tuple[Verdict, Habits]:
+        """How likely each cell is wrong, and what was learned of tags that bear on each other."""
         frequency, learned = self.found.frequency, self.learned
         if learned is None:
             by_hand = ~self.related.mostly_brought(self.found.given)
             learned = error_model.learn(self.cells, frequency, self.spaces, by_hand)
-        verdict = error_model.judged(learned, self.cells, frequency, answered)
+        verdict = error_model.judged(learned, self.cells, frequency)
         verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
         return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 

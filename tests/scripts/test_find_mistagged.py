@@ -306,24 +306,6 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     assert run(kept, "--min-confidence", "0.01")["errors"] == again["errors"]
 
 
-def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
-    records = [
-        dataset.Record(name(0), frozenset({"hat"}), refused={"dog": "dog"}),
-        dataset.Record(name(1), frozenset()),
-    ]
-    decided = {
-        (name(0), "hat", "remove"): "ignored",
-        (name(1), "hat", "add"): "ignored",
-        (name(1), "cat", "add"): "accepted",
-        (name(1), "dog", "remove"): "accepted",
-        (name(9), "dog", "add"): "ignored",
-        (name(0), "cat", "add"): "skipped",
-    }
-    made = of_library.answered_cells(records, {"hat": 0, "dog": 1, "cat": 2}, decided, Noes.of(Spellings(), decided))
-    assert made.toarray().tolist() == [[1, -1, 0], [-1, -1, 1]]
-    assert of_library.answered_cells([], {"hat": 0}, {}, Noes(Spellings())).shape == (0, 1)
-
-
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
     folder, _, records = library
     row, tag = sorted(found(report, "missing", "missing_tags"))[0]

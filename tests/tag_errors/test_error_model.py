@@ -41,23 +41,6 @@ def test_tags_that_come_back_with_another_do_not_hide_how_often_tags_are_forgott
     assert 0.2 < by_hand < 0.3
 
 
-def test_refused_suggestions_teach_how_often_tags_are_forgotten():
-    rng = np.random.default_rng(0)
-    n = 4000
-    features = np.zeros((n, len(evidence.NAMES)), np.float32)
-    strong = np.arange(n) < n // 2
-    features[:, 0] = np.where(strong, 4, -4) + rng.normal(size=n)
-    given = strong & (rng.random(n) < 0.8)  # one in five of those that look like it is not tagged so
-    cells = Cells(np.arange(n), np.zeros(n, int), features, given, np.ones(n, np.float32))
-    frequency = np.array([given.mean()])
-    refused = np.where(strong & ~given, -1, 0).astype(np.int8)
-    refused[np.flatnonzero(refused)[::2]] = 0  # the owner looked at every second one and said no
-    learned = error_model.learn(cells, frequency, np.zeros(1, int), np.ones(1, bool))
-    alone, after = (error_model.judged(learned, cells, frequency, some) for some in (None, refused))
-    open_ones = strong & ~given & (refused == 0)
-    assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
-
-
 def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_care():
     for seed in range(20):
         rng = np.random.default_rng(seed)
