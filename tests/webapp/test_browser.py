@@ -498,7 +498,7 @@ WIDER = """async () => {
 
 
 def test_every_view_is_accessible_by_axe(window, site, monkeypatch):
-    """WCAG 2.2 A and AA as far as axe-core can tell: no violation on any view, and nothing is wider than the window."""
+    """WCAG 2.2 A and AA as far as axe-core can tell: no violation on any view, and nothing is wider than the window, or than 320 pixels."""
     axe = pytest.importorskip(
         "axe_playwright_python", reason="axe-playwright-python is not installed: pip install -r tests/requirements.txt"
     )
@@ -524,6 +524,9 @@ def test_every_view_is_accessible_by_axe(window, site, monkeypatch):
             wide = tab.evaluate(WIDER)
             if broken or wide > 0:
                 found[name, width, look] = broken, f"{wide} pixels too wide"
+        tab.set_viewport_size({"width": 320, "height": 568})
+        if (wide := tab.evaluate(WIDER)) > 0:
+            found[name, 320] = f"{wide} pixels too wide"
     assert found == {}
     tab.problems[:] = [problem for problem in tab.problems if "404" not in problem]  # a picture that is not there
 
