@@ -7,7 +7,7 @@ first weighs it; the others read it back (`belief.npz` in the data folder) as lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.tag_columns import TagSets, tag_columns
+from tagcheck.tag_columns import TagSets, tag_columns, values_at
 from tagcheck.tag_errors import Examined, Rules, owner_feedback, renewal, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.owner_feedback import Answer
@@ -42,6 +42,7 @@ FORM |= {"cells": "i1", "confidence": "f1", "near": "i2"}
 KINDS = (MISSING, INCORRECT)
 FEW = "there are few"
 NOBODY = np.empty((0, 0), np.int32)
+Decided = Mapping[tuple[str, str, str], str]  # as `review.store.decisions` gives it
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def weigh(
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
-    seen, work = examine(folder, data, pictures, declared, memory, share, anew)
+    seen, work = examine(folder, data, pictures, declared, decided, memory, share, anew)
     if work.why != FEW:
         pictures.notes.append(str(work))
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes, seen)
@@ -252,6 +253,7 @@ def examine(
     data: Dataset,
     pictures: Pictures,
     declared: Rules,
+    decided: Decided,
     memory: int,
     share: Share = here,
     anew: bool = False,
@@ -274,7 +276,7 @@ def examine(
         )
         return None, Work(0, n)
     if n < kept_evidence.FEWEST or data.most is not None:
-        seen = _in_full(_asked(folder, data, pictures, learnable), declared, memory, share)
+        seen = _in_full(_asked(folder, data, pictures, learnable, decided), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
     names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.row_digests(pictures.matrix)
     rests = _void_without(folder, data, pictures)
@@ -282,12 +284,12 @@ def examine(
     if isinstance(held, kept_evidence.Kept):
         notes = list(pictures.notes)
         try:
-            asked = _asked(folder, data, pictures, held.tags)
+            asked = _asked(folder, data, pictures, held.tags, decided)
             return _again(asked, held, names, memory, share, len(set(learnable) - set(held.tags)))
         except renewal.TooMuch as error:
             held = str(error)
         pictures.notes[:] = notes
-    seen = _in_full(_asked(folder, data, pictures, learnable), declared, memory, share, names[1])
+    seen = _in_full(_asked(folder, data, pictures, learnable, decided), declared, memory, share, names[1])
     kept_evidence.keep(folder.root, rests, *names, seen)
     return replace(seen, gathered=None), Work(n, n, held)
 
@@ -301,15 +303,17 @@ def _void_without(folder: DataFolder, data: Dataset, pictures: Pictures) -> str:
     return changed.method(("tag_errors", "learning", "similar"), [*heads, *own], *about)
 
 
-def _asked(folder: DataFolder, data: Dataset, pictures: Pictures, names: list[str]) -> Asked:
+def _asked(folder: DataFolder, data: Dataset, pictures: Pictures, names: list[str], decided: Decided) -> Asked:
     """What is known of the library and of the tags `names`."""
     column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
     hashes = [record.hash for record in pictures.records[:n]]
+    given = tag_columns(pictures.visible[:n], names)
     return Asked(
         pictures.matrix,
-        tag_columns(pictures.visible[:n], names),
+        given,
         names,
         load_tagger(folder, data, pictures.model, pictures.matrix.shape[1], pictures.notes, column),
+        written_before(given, hashes, column, decided),
         data.parents,
         told(folder, pictures, column),
         measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
@@ -371,6 +375,29 @@ def further_taggers(
         pictures.notes.extend([f"{one.named} was asked about {len(places):,} of the {len(hashes):,} pictures", *notes])
         out.append(FurtherTagger(str(one.named), matrix, there, tagger))
     return out
+
+
+def written_before(
+    given: sparse.csr_matrix, hashes: Sequence[str], column: Mapping[str, int], decided: Decided
+) -> sparse.csr_matrix | None:
+    """The tags `given` (n, T) as they were before what the owner accepted was applied; None where nothing was."""
+    row = {hash: place for place, hash in enumerate(hashes)}
+    accepted = [
+        (row[hash], column[tag], action == "add")
+        for (hash, tag, action), state in decided.items()
+        if state == "accepted" and hash in row and tag in column
+    ]
+    if not accepted:
+        return None
+    rows, columns, added = (np.array(one) for one in zip(*accepted))
+    applied = (values_at(given, rows, columns) > 0) == added
+    if not applied.any():
+        return None
+    change = np.where(added, -1.0, 1.0).astype(given.dtype)[applied]
+    changes = sparse.csr_matrix((change, (rows[applied], columns[applied])), shape=given.shape)
+    before: sparse.csr_matrix = (given + changes).tocsr()
+    before.eliminate_zeros()
+    return before
 
 
 def load_tagger(

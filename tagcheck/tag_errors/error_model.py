@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from scipy import sparse
 from scipy.special import expit
 
 from tagcheck import memory as machine
@@ -113,6 +114,11 @@ class Cells:
         """Those at `which` places, in that order."""
         own = (one[which] for one in (self.row, self.column, self.features, self.given, self.weight))
         return replace(self, **dict(zip(CELL_ARRAYS, own)))
+
+    def as_written(self, written: sparse.csr_matrix) -> Cells:
+        """The same with what was `written` (n, T) at another time; those that stand for others stay as they are."""
+        then = values_at(written, self.row, self.column) > 0
+        return replace(self, given=np.where(self.weight == 1, then, self.given))
 
 
 @dataclass(frozen=True)

@@ -206,14 +206,15 @@ class Asked:
 
     `matrix` (n, d) float32 embeddings; `given` (n, T) sparse 0/1 float32, which pictures have which of the `names` (T); each
     tag with `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `tagger` is the last layer of the tagger called `name`,
-    where it has one. `parents` maps a tag to those that the library adds with it, `told` is what
-    classifiers say out of fold, `copies` are the near-duplicates (None: they are looked for), `further` are other taggers' views.
+    where it has one. `written` (n, T) is `given` as it was before what the owner accepted was applied (None: the same). `parents` maps a tag
+    to those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates (None: they are looked for), `further` are other taggers' views.
     """
 
     matrix: np.ndarray
     given: sparse.csr_matrix
     names: Sequence[str]
     tagger: Tagger | None = None
+    written: sparse.csr_matrix | None = None
     parents: Parents | None = None
     told: Sequence[Told] = ()
     copies: Pairs | None = None
@@ -240,7 +241,7 @@ def concluded(
 ) -> Examined:
     """What the gathered evidence comes to; `single` and `apart` (the tags that exclude each other) where they are known already."""
     found, cells = made.found, made.cells
-    verdict, habits = made.believe()
+    verdict, habits = made.believe(asked.written)
     apart = _exclusions(cells, verdict, found.given.shape) if apart is None else apart
     single = distilled.learn(found, cells, verdict.error) if single is None else single
     told_of = list(asked.names), found.given, found.around, cells, verdict, found.frequency, made.related, habits, apart
@@ -265,14 +266,22 @@ class Gathered:
     spaces: np.ndarray
     learned: Learned | None = None
 
-    def believe(self) -> tuple[Verdict, Habits]:
-        """How likely each cell is wrong, and what was learned of tags that bear on each other."""
+    def believe(self, written: sparse.csr_matrix | None = None) -> tuple[Verdict, Habits]:
+        """How likely each cell is wrong, and what was learned of tags that bear on each other, by what was `written` (n, T) before the
+        owner's decisions were applied (None: the same).
+
+        What was accepted is what the evidence is sure of. After it was applied nothing that is sure would look forgotten any more.
+        """
         frequency, learned = self.found.frequency, self.learned
+        cells = self.cells if written is None else self.cells.as_written(written)
         if learned is None:
-            by_hand = ~self.related.mostly_brought(self.found.given)
-            learned = error_model.learn(self.cells, frequency, self.spaces, by_hand)
-        verdict = error_model.judged(learned, self.cells, frequency)
-        verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
+            by_hand = ~self.related.mostly_brought(self.found.given if written is None else written)
+            learned = error_model.learn(cells, frequency, self.spaces, by_hand)
+        verdict = error_model.judged(learned, cells, frequency)
+        verdict, habits = joint_belief.settle(cells, verdict, self.related, frequency)
+        if written is not None:
+            error = np.where(cells.given != self.cells.given, 1 - verdict.error, verdict.error)
+            verdict = replace(verdict, error=error)
         return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 
 
@@ -300,7 +309,8 @@ def gather(
         folds = linear_probes.grouped_folds(labels, min(FOLDS, count), SEED)
     else:
         folds = linear_probes.numbered_folds(labels, numbers, FOLDS)
-    related = learn_relations(asked.given, asked.names, asked.parents, declared.namespaces)
+    written = asked.given if asked.written is None else asked.written
+    related = learn_relations(written, asked.names, asked.parents, declared.namespaces)
     of, others = (asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told), asked.further
     found = evidence.gather(*of, lambda done: progress(0.2 + 0.5 * done), others, share)
     cells = error_model.collect(found, np.random.default_rng(SEED), memory, share=share)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import find_mistagged_images
 from tagcheck import data_folder, dataset, findings, folded
@@ -304,6 +305,43 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
         assert after < before - 0.1
     assert any("takes into account" in note and f"{len(refused):,}" in note for note in again["summary"]["notes"])
     assert run(kept, "--min-confidence", "0.01")["errors"] == again["errors"]
+
+
+def test_what_was_accepted_and_applied_is_still_read_as_it_was_written(library, report, tmp_path):
+    """Else nothing that the evidence is sure of would look forgotten, and less would be suggested the more right was accepted."""
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    accepted = sorted(found(report, "missing"))
+    changed = [dict(record) for record in records]
+    for row, tag in accepted:
+        changed[row]["existing_all_tags"] = [*changed[row]["existing_all_tags"], tag]
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": changed})
+    with Review(kept.review) as store:
+        store.decide([Ask(Key(name(row), tag, "add"), None) for row, tag in accepted], review_store.ACCEPTED)
+    again = run(kept)
+    forgotten, now = (one["settings"]["forgotten_share"] for one in (report, again))
+    assert len(accepted) > 100 and now == pytest.approx(forgotten, rel=0.2)
+    assert not set(accepted) & found(again)
+
+
+def test_tags_as_they_were_before_what_was_accepted_was_applied():
+    hashes, column = [name(0), name(1)], {"hat": 0, "dog": 1, "cat": 2}
+    given = sparse.csr_matrix(np.array([[1, 0, 1], [0, 1, 0]], np.float32))
+    accepted = {
+        (name(0), "hat", "add"): "accepted",
+        (name(0), "dog", "remove"): "accepted",
+        (name(1), "cat", "add"): "accepted",  # not applied yet
+        (name(1), "dog", "remove"): "accepted",  # nor this
+        (name(0), "cat", "add"): "undone",
+        (name(9), "hat", "add"): "accepted",
+        (name(1), "cow", "add"): "accepted",
+    }
+    before = of_library.written_before(given, hashes, column, accepted)
+    assert before is not None and before.toarray().tolist() == [[0, 1, 1], [0, 1, 0]]
+    waiting = {(name(1), "cat", "add"): "accepted", (name(0), "dog", "add"): "ignored"}
+    assert of_library.written_before(given, hashes, column, waiting) is None
+    assert of_library.written_before(given, hashes, column, {}) is None
 
 
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
