@@ -319,6 +319,25 @@ def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neig
     assert (tmp_path / f"new.{ending}").read_text() == sidecar([tags[0], written])
 
 
+def test_a_new_tag_in_json_follows_the_other_files_where_its_own_shows_no_manner(tmp_path):
+    """In a table of captions too; and what stands in files of the other manner alone is written in that of this one."""
+    for number in range(3):
+        put(tmp_path / "danbooru", f"p{number}", json='{"tags": ["blue_eyes", "long_hair"]}')
+        put(tmp_path / "other", f"q{number}", json='{"tags": ["white dress", "red hat"]}')
+    plain, spaced = put(tmp_path / "danbooru", "a", json='["solo"]'), put(tmp_path / "other", "b", json='["red hat"]')
+    for stem in ("c", "d"):
+        put(tmp_path / "table", stem)
+    records = [{"file_name": "c.jpg", "text": "hat, brown_eyes"}, {"file_name": "d.jpg", "text": "hat, solo"}]
+    (tmp_path / "table" / "metadata.jsonl").write_text("\n".join(map(json.dumps, records)))
+    library = FolderLibrary(tmp_path)
+    change(library, plain, "add", "brand new")
+    change(library, spaced, "add", "blue eyes")
+    change(library, hashlib.sha256(b"d").hexdigest(), "add", "brand new")
+    assert (tmp_path / "danbooru" / "a.json").read_text() == '["solo", "brand_new"]'
+    assert (tmp_path / "other" / "b.json").read_text() == '["red hat", "blue eyes"]'
+    assert '"hat, solo, brand_new"' in (tmp_path / "table" / "metadata.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     "ending, content", [("caption", "1girl, solo"), ("json", '["1girl", "solo"]'), ("xmp", xmp(["1girl", "solo"]))]
 )

@@ -12,7 +12,7 @@ import bisect
 import itertools
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -305,7 +305,7 @@ def edited(
     """
     old = decode(data if data is not None else habit.template or habit.bom)
     unwanted = {name(tag) for tag in remove}
-    own = _own(old, habit) if isinstance(old, Sidecar) else habit
+    own = _own(old, habit)
     expected = {one for one in old.names if one not in unwanted} | {name(tag) for tag in add}
     for keep_marks in (False, True):  # a mark that stays can show what the rest no longer does: that commas part tags
         new = old.without(unwanted, keep_marks)
@@ -322,7 +322,7 @@ def edited(
     raise CannotEdit("would read differently afterwards, since a tag in it holds a comma or what else parts tags here")
 
 
-def _own(old: Sidecar, habit: Habit) -> Habit:
+def _own(old: AnySidecar, habit: Habit) -> Habit:
     """The habit of one file. Where it has underscores for spaces, or none, as others there do, files that differ in it show nothing."""
     own, manner = habit_of([old], habit), underscored(core for _, core in old.spellings)
     return own if manner is None or manner != habit.underscores else replace(own, spellings=own.alike.get(manner, ()))
@@ -342,12 +342,16 @@ def spelled(tag: str, habit: Habit) -> str:
 
 
 def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
-    """The habit that most of the text sidecars among `sidecars` show; `default` where they show none."""
-    votes: dict[str, Counter[Any]] = {key: Counter() for key in ("joint", "ending", "underscores", "escapes", "bom")}
+    """The habit that most of the text sidecars among `sidecars` show; of how tags are spelled also the others, where no text sidecar
+    shows it; `default` where none does.
+    """
+    votes: dict[bool, dict[str, Counter[Any]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
     for sidecar in sidecars:
-        for key, value in _shown(sidecar).items() if isinstance(sidecar, Sidecar) else ():
-            votes[key][value] += 1
-    return replace(default, **{key: counter.most_common(1)[0][0] for key, counter in votes.items() if counter})
+        text = isinstance(sidecar, Sidecar)
+        for key, value in (_shown(sidecar) if isinstance(sidecar, Sidecar) else _manner(sidecar)).items():
+            votes[text][key][value] += 1
+    found = votes[False] | votes[True]
+    return replace(default, **{key: counter.most_common(1)[0][0] for key, counter in found.items()})
 
 
 def _by_lines(text: str, reading: Reading) -> bool | None:
@@ -594,9 +598,15 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     between = (text[one.after : two.before] for one, two in pairs)
     if joints := Counter(joint for joint in between if not _ELSE.search(joint)):
         shown["joint"] = _joint(joints, bool(sidecar.lines))
-    if (manner := underscored(entry.core for entry in entries)) is not None:
+    return shown | _manner(sidecar)
+
+
+def _manner(sidecar: AnySidecar) -> dict[str, Any]:
+    """What a sidecar of any form shows of how its owner spells tags."""
+    shown: dict[str, Any] = {}
+    if (manner := underscored(core for _, core in sidecar.spellings)) is not None:
         shown["underscores"] = manner
-    raws = [entry.core for entry in entries if not tags.is_face(entry.name)]
+    raws = [core for name, core in sidecar.spellings if not tags.is_face(name)]
     escaped = [bool(_ESCAPE.search(raw)) for raw in raws if _ESCAPE.search(raw) or BRACKET.search(raw)]
     if escaped:
         shown["escapes"] = 2 * sum(escaped) > len(escaped)
