@@ -5,6 +5,7 @@
     python benchmarks/belief.py --judges sample --planted demo/planted.json --demo demo/data
     python benchmarks/belief.py --judges xray readers icons packages --packages DIR
     python benchmarks/belief.py --judges sample digits --parts 60 200 600 --without-peers
+    python benchmarks/belief.py --judges sample packages --decided 100 --without-peers
 
 Reads   with --judges sample what `make demo` left; with what is neither drawn nor packages the folder of --packages
         (benchmarks/belief_judges.py says how to fill it); the rest is drawn
@@ -39,6 +40,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from benchmarks import belief_judges
+from benchmarks.belief_decided import evening
 from benchmarks.belief_judges import Judge
 from benchmarks.tag_libraries import Harder, Library
 from sample.train_network import fit_head
@@ -78,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             told: dict[str, np.ndarray] = {}
             for name, seconds, told[name] in of_all(parts, args.without_peers, cache):
                 print(line(name, seconds, judge, told[name]), flush=True)
+            for cards in args.decided if parts == [judge] else ():
+                for name, left, said in evening(
+                    judge, lambda judge, before: gathered(judge, cache, before=before), cards
+                ):
+                    print(line(name, 0.0, left, said), flush=True)
             table.append(summary(judge, told))
     print("\n" + "\n".join(table))
     return 0
@@ -92,6 +99,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--pictures", "drawn, and packages at most", 4000, low=40)
     parts = f"judge each library in {PARTS} parts of N pictures by chance, as small libraries are"
     parser.add_argument("--parts", type=int, nargs="+", default=[], metavar="N", help=parts)
+    decided = "judge what is left after the first N cards were decided truthfully, and applied; of whole libraries"
+    parser.add_argument("--decided", type=int, nargs="+", default=[], metavar="N", help=decided)
     parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="keep evidence and peers' words here, and use what is kept"
@@ -214,23 +223,27 @@ def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
 
 def ours(judge: Judge, cache: Cache, second: bool = False) -> tuple[np.ndarray, Gathered]:
     """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a further tagger."""
-    seen, columns = gathered(judge, cache, second), usable(judge)
+    columns, seen = gathered(judge, cache, second)
     out = np.zeros(judge.given.shape)
     out[seen.cells.row, columns[seen.cells.column]] = seen.believe()[0].error
     return out, seen
 
 
-def gathered(judge: Judge, cache: Cache, second: bool) -> Gathered:
-    """The evidence, perhaps with the judge's `second` network beside."""
+def gathered(
+    judge: Judge, cache: Cache, second: bool = False, before: np.ndarray | None = None
+) -> tuple[np.ndarray, Gathered]:
+    """The columns that can be learned, and the evidence, perhaps with the judge's `second` network beside; `before` (n, T) bool are the tags
+    before decisions were applied.
+    """
     columns = usable(judge)
     further = [FurtherTagger("second", judge.second, np.ones(len(judge.given), bool))] if second else []
-    given, names = sparse.csr_matrix(judge.given[:, columns].astype(np.float32)), [judge.tags[c] for c in columns]
-    head = tagger(judge, columns)
-    return cache(
-        "evidence-of-two" if second else "evidence",
-        judge,
-        lambda: suggestions.gather(Asked(judge.matrix, given, names, head, further=further), Rules()),
+    given, written = (
+        None if one is None else sparse.csr_matrix(one[:, columns].astype(np.float32)) for one in (judge.given, before)
     )
+    head, names = tagger(judge, columns), [judge.tags[c] for c in columns]
+    asked = Asked(judge.matrix, given, names, head, written, further=further)
+    name = "evidence-of-two" if second else "evidence" if before is None else "evidence-applied"
+    return columns, cache(name, judge, lambda: suggestions.gather(asked, Rules()))
 
 
 def against(judge: Judge | Library, expected: np.ndarray) -> np.ndarray:

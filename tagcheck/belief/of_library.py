@@ -32,6 +32,7 @@ from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
 from tagcheck.tag_columns import TagSets, tag_columns, values_at
 from tagcheck.tag_errors import Examined, Rules, owner_feedback, renewal, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.tag_errors.error_model import Verdict
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES, Asked, Suggestions
@@ -124,7 +125,8 @@ def weigh(
     seen, work = examine(folder, data, pictures, declared, decided, memory, share, anew)
     if work.why != FEW:
         pictures.notes.append(str(work))
-    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes, seen)
+    found, verdict = suggest(pictures, seen, declared), None if seen is None else seen.verdict
+    found = heed(found, review_store.answers(folder.review), pictures.notes, verdict)
     rests_on = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data, invisible)]}
     arrays.save(folder.root / FILE, rests_on | vars(_believed(pictures, seen, found)))
     _keep_single(folder, pictures, seen, declared)
@@ -478,13 +480,13 @@ def heed(
     found: Suggestions,
     answers: Iterable[tuple[str, str, str, float, bool]],
     notes: list[str],
-    seen: Examined | None = None,
+    verdict: Verdict | None = None,
 ) -> Suggestions:
     """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of
-    them; the rates of what was `seen` say how far they may move together.
+    them; the rates of the `verdict` say how far they may move together.
     """
     kinds = {"add": MISSING, "remove": INCORRECT}
-    rates = {} if seen is None else {MISSING: seen.verdict.forgotten, INCORRECT: seen.verdict.wrongly}
+    rates = {} if verdict is None else {MISSING: verdict.forgotten, INCORRECT: verdict.wrongly}
     learned = owner_feedback.learn(
         [
             Answer(kinds[action], tag, confidence, right)
