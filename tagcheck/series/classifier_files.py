@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
-from scipy.special import logit
 
 from tagcheck import data_folder, json_files, memory
 from tagcheck.data_folder import STAMP, DataFolder, Kind
@@ -312,8 +311,6 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     path = _checked(folder, card, "weights")
     try:
         arrays, network = read_tensors(path.read_bytes()), dict[str, np.ndarray]()
-        if f"{ALONE}weights" not in arrays:
-            arrays = _of_before(arrays, card)
         model, exemplars = _model(arrays, len(card["companions"])), arrays["exemplars"].astype(np.float32)
         mixing, heard = (
             Mixing(**{name: arrays[front + name] for name in Mixing.__dataclass_fields__}) if there else None
@@ -333,44 +330,6 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     if sizes != (*right, (scoring.FEATURES,)):
         raise BadFile(f"{path} has arrays of other sizes than its card says: {again}")
     return Classifier(card, model, exemplars, mixing, tuple(number), classes, heard, network)
-
-
-def _of_before(arrays: dict[str, np.ndarray], card: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a classifier whose card had the numbers of the mixing, as `Classifier.tensors` names them."""
-    means = np.concatenate([-1 - arrays["prior_foreign_names"], arrays["prior_of_class"]])
-    rising = np.argsort(means, kind="stable")
-    now = arrays | {"rows": np.arange(len(arrays["exemplars"])), "prior_means": means[rising]}
-    for name in ("weight", "bias"):
-        now[f"prior_{name}"] = np.concatenate([arrays[f"prior_foreign_{name}"], arrays[f"prior_{name}"]])[rising]
-    now |= {"companions_col": arrays["companions_column"], "companions_data": arrays["companions_value"]}
-    tuned = "network" in card["files"]
-    for front, before, noise in ((ALONE, "", card["noise_without_network" if tuned else "noise"]),) + (
-        ((HEARD, "network_", card["noise"]),) if tuned else ()
-    ):
-        kinds = noise["by_company"] or [noise, noise]
-        slope, offset, bend, knot = np.array([one["strange"] for one in kinds]).T
-        pictures, unknown, forgotten = (
-            np.array([one[name] for one in kinds], dtype=np.float64)
-            for name in ("pictures", "unknown_share", "forgotten_share")
-        )
-        if knot.any():
-            raise ValueError("a bend elsewhere than at 0")
-        mixing = Mixing(
-            weights=arrays[f"{before}weights"],
-            none=arrays[f"{before}none"],
-            agreement=np.array([noise["agreement"]]),
-            slopes=np.column_stack([slope, slope + bend]).ravel(),
-            offsets=offset + logit(unknown),
-            first_slope=np.array(noise["first"][:1]),
-            first_offset=np.array(noise["first"][1:2]),
-            trust=np.array(noise["foreign"]),
-            swapped=np.array([noise["swapped_share"]]),
-            pictures=pictures,
-            unknown=unknown,
-            forgotten=forgotten,
-        )
-        now |= {f"{front}{name}": one for name, one in vars(mixing).items()}
-    return now
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

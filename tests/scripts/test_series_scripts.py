@@ -388,45 +388,6 @@ def test_only_what_has_changed_is_judged_anew_and_nearly_as_after_learning_from_
     assert "all pictures are learned from anew: series:s77 was not learned" in capsys.readouterr().err
 
 
-def of_before(made: Classifier) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a classifier as they were while the card had the numbers of its mixing, and these."""
-    arrays, mixing = dict(made.tensors()["weights"]), made.mixing
-    for name in [name for name in arrays if name.startswith("mixing_") or name == "rows"]:
-        del arrays[name]
-    means = arrays.pop("prior_means")
-    for name in ("weight", "bias"):
-        arrays[f"prior_foreign_{name}"] = arrays[f"prior_{name}"][means < 0]
-        arrays[f"prior_{name}"] = arrays[f"prior_{name}"][means >= 0]
-    arrays |= {"prior_foreign_names": -1 - means[means < 0], "prior_of_class": means[means >= 0]}
-    arrays |= {"companions_column": arrays.pop("companions_col"), "companions_value": arrays.pop("companions_data")}
-    shares = {"pictures": mixing.pictures, "unknown_share": mixing.unknown, "forgotten_share": mixing.forgotten}
-    kinds = []
-    for kind, (below, above) in enumerate(mixing.slopes.reshape(2, 2).tolist()):
-        offset = float(mixing.offsets[kind] - logit(mixing.unknown[kind]))
-        strange = [below, offset, above - below, 0.0]
-        kinds.append({name: float(one[kind]) for name, one in shares.items()} | {"strange": strange})
-    noise = {"swapped_share": float(mixing.swapped[0]), "agreement": float(mixing.agreement[0]), "by_company": kinds}
-    first = [float(mixing.first_slope[0]), float(mixing.first_offset[0]), 0.0, 0.0]
-    arrays |= {"weights": mixing.weights, "none": mixing.none}
-    return arrays, noise | {"first": first, "foreign": mixing.trust.tolist()}
-
-
-def test_a_classifier_of_an_earlier_make_says_what_it_said(own_copy: DataFolder):
-    made, embeddings = classifier_files.load(own_copy, "series"), embedding_store.load(own_copy.embeddings)
-    arrays, noise = of_before(made)
-    card, rows = classifier_files.load_out_of_fold(own_copy, "series")
-    path = classifier_files.save(own_copy, card | {"noise": noise}, {"weights": arrays}, rows)
-    again = classifier_files.load(own_copy, "series")
-    before, after = made.predict(embeddings), again.predict(embeddings)
-    np.testing.assert_array_equal(after.ranked, before.ranked)
-    np.testing.assert_allclose(after.probability, before.probability, atol=1e-6)
-    np.testing.assert_allclose(after.unknown, before.unknown, atol=1e-6)
-    noise["by_company"][0]["strange"][3] = 1.0  # what no number of today says
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"noise": noise}))
-    with pytest.raises(BadFile, match="do not belong together .*: run train_series_classifier_images.py"):
-        classifier_files.load(own_copy, "series")
-
-
 def test_a_classifier_of_another_make_is_asked_to_be_trained_again(own_copy: DataFolder):
     made = classifier_files.load(own_copy, "series")
     earlier = made.tensors()
