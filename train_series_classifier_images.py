@@ -62,6 +62,7 @@ from tagcheck.series import (
     tagger_says,
 )
 from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
+from tagcheck.series.mixing import Mixing, fit_mixing
 from tagcheck.series.renewal import Pictures
 from tagcheck.series.settings import PARTS, Settings
 from tagcheck.tag_columns import tag_columns
@@ -126,8 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map, (beside, companions))
     matrix, hashes = pictures.embedded.matrix, pictures.embedded.hashes
     with script.shown_share("out of fold") as progress:
-        folded, model = out_of_fold.out_of_fold(matrix, labels, folds, SEED, progress, heard, beside)
-        mixing = probabilities.fit_mixing(folded, labels, SEED)
+        folded, model = out_of_fold.out_of_fold(matrix, labels, folds, progress, heard, beside)
+        mixing = fit_mixing(folded, labels, SEED)
         said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         progress(1.0)
     tuned = Tuned()
@@ -144,8 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     card |= {"namespace": namespace, "scores": scores, "noise": in_force.noise(), "companions": companions}
     card |= {"noise_without_network": mixing.noise()} if tuned.mixing else {}
     card |= {"foreign_names": list(foreign), "rests_on": rests} | ({"finetuned": tuned.card} if tuned.card else {})
-    exemplars = matrix[model.exemplars]
-    made = Classifier(card, model, exemplars, mixing, labels.series, labels.classes, tuned.mixing, tuned.network)
+    made = Classifier(card, model, mixing, labels.series, labels.classes, tuned.mixing, tuned.network)
     kept = {"folds": pictures.kept(folds, folded.models).arrays()} if rests else {}
     rows = classifier_files.rows(hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
     path = classifier_files.save(folder, card, made.tensors() | kept, rows)
@@ -283,7 +283,7 @@ class Tuned:
     """What fine-tuning came to, nothing without it. `mixing`, `said` and `network` are there where it is kept."""
 
     card: dict[str, Any] = field(default_factory=dict)
-    mixing: probabilities.Mixing | None = None
+    mixing: Mixing | None = None
     said: probabilities.Predictions | None = None
     network: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -341,7 +341,7 @@ def finetuned(
     }
     if not apart.real:
         return Tuned(card)
-    mixing = probabilities.fit_mixing(heard, labels, SEED)
+    mixing = fit_mixing(heard, labels, SEED)
     said = probabilities.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
     return Tuned(card, mixing, said, found.tensors)
 

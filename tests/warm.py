@@ -45,7 +45,7 @@ LOADED = (
     "tagcheck.library.choose",
     "tagcheck.script",
     "tagcheck.series",
-    "tagcheck.series.likelihood",
+    "tagcheck.series.mixing",
     "tagcheck.writing",
     "tqdm",
     "waitress",

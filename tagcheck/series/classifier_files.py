@@ -25,15 +25,15 @@ from scipy import sparse
 from tagcheck import data_folder, json_files, memory
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding import Embeddings
-from tagcheck.embedding.store import compact
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed, there, write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import probabilities, scoring
 from tagcheck.series.labels import Labels, labelled
+from tagcheck.series.mixing import Mixing
 from tagcheck.series.out_of_fold import network_heard
-from tagcheck.series.probabilities import Mixing, Predictions
+from tagcheck.series.probabilities import Predictions
 from tagcheck.series.said import Said
 from tagcheck.series.scoring import Candidates, Model
 from tagcheck.series.tagger_says import Prior
@@ -85,13 +85,12 @@ CARD_SHAPE = record(
 class Classifier:
     """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with.
 
-    `exemplars` (E, d) are those of the `model`. `mixing` weighs embeddings alone; `with_network` also fine-tuned networks of the
+    `mixing` weighs embeddings alone; `with_network` also fine-tuned networks of the
     tensors `network`, None and empty where there is none. `classes` are places in `series` as in `Labels`.
     """
 
     card: dict[str, Any]
     model: Model
-    exemplars: np.ndarray
     mixing: Mixing
     series: tuple[str, ...]
     classes: tuple[tuple[int, ...], ...]
@@ -102,12 +101,10 @@ class Classifier:
         """The tags of some pictures as classes of this classifier."""
         return labelled(tag_sets, self.series, self.classes)
 
-    def candidates(
-        self, model: Model, exemplars: np.ndarray, matrix: np.ndarray, tag_sets: Sequence[Collection[str]]
-    ) -> Candidates:
+    def candidates(self, model: Model, matrix: np.ndarray, tag_sets: Sequence[Collection[str]]) -> Candidates:
         """What one of its models says of pictures `matrix` (m, d); of `tag_sets` those of series and characters count."""
         beside = tag_columns(tag_sets, self.card["companions"])
-        return scoring.score(model, exemplars, matrix, self.labels(tag_sets).single, beside)
+        return scoring.score(model, matrix, self.labels(tag_sets).single, beside)
 
     def predict(
         self, embeddings: Embeddings, log_p: np.ndarray | None = None, tag_sets: Sequence[Collection[str]] | None = None
@@ -126,7 +123,7 @@ class Classifier:
                 f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
         tag_sets = [()] * len(embeddings.matrix) if tag_sets is None else tag_sets
-        found, mixing = self.candidates(self.model, self.exemplars, embeddings.matrix, tag_sets), self.mixing
+        found, mixing = self.candidates(self.model, embeddings.matrix, tag_sets), self.mixing
         if log_p is not None and self.with_network is not None:
             known = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool)).max(
                 axis=0, keepdims=True
@@ -137,7 +134,7 @@ class Classifier:
 
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         """The arrays of its files, by file and name."""
-        weights = _arrays(self.model) | {"exemplars": compact(self.exemplars)}
+        weights = _arrays(self.model)
         for front, mixing in ((ALONE, self.mixing), (HEARD, self.with_network)):
             weights |= {f"{front}{name}": one for name, one in vars(mixing).items()} if mixing else {}
         return {"weights": weights} | ({"network": dict(self.network)} if self.network else {})
@@ -275,7 +272,7 @@ def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _arrays(model: Model, front: str = "") -> dict[str, np.ndarray]:
     """A model by name, with `front` before each."""
     companions = model.companions.tocoo()
-    named = vars(model.plda) | {"rows": model.exemplars, "starts": model.starts}
+    named = vars(model.plda) | {"exemplars": model.exemplars, "starts": model.starts}
     named |= {f"prior_{name}": value for name, value in vars(model.prior).items()}
     named |= {f"companions_{name}": getattr(companions, name) for name in ("row", "col", "data")}
     return {front + name: value for name, value in named.items()}
@@ -287,7 +284,7 @@ def _model(arrays: Mapping[str, np.ndarray], companions: int, front: str = "") -
     prior = Prior(**{name: arrays[f"{front}prior_{name}"] for name in Prior.__dataclass_fields__})
     row, column, ratio = (arrays[f"{front}companions_{name}"] for name in ("row", "col", "data"))
     ratios = sparse.csr_matrix((ratio, (row, column)), shape=(companions, len(plda.counts)))
-    return Model(plda, arrays[f"{front}rows"], arrays[f"{front}starts"], prior, ratios)
+    return Model(plda, arrays[f"{front}exemplars"], arrays[f"{front}starts"], prior, ratios)
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
@@ -311,7 +308,7 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     path = _checked(folder, card, "weights")
     try:
         arrays, network = read_tensors(path.read_bytes()), dict[str, np.ndarray]()
-        model, exemplars = _model(arrays, len(card["companions"])), arrays["exemplars"].astype(np.float32)
+        model = _model(arrays, len(card["companions"]))
         mixing, heard = (
             Mixing(**{name: arrays[front + name] for name in Mixing.__dataclass_fields__}) if there else None
             for front, there in ((ALONE, True), (HEARD, "network" in card["files"]))
@@ -325,11 +322,12 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
     assert mixing is not None
     plda, width = model.plda, card["embedding"]["dimensions"]
-    sizes = plda.means.shape, plda.basis.shape, exemplars.shape[1:], model.starts.shape, mixing.weights.shape
-    right = (len(classes), len(plda.between)), (width, len(plda.between)), (width,), (len(classes) + 1,)
-    if sizes != (*right, (scoring.FEATURES,)):
+    sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
+    count, directions = len(classes), len(plda.between)
+    right = (count, directions), (width, directions), (directions,), (count,), (scoring.FEATURES,)
+    if sizes != right:
         raise BadFile(f"{path} has arrays of other sizes than its card says: {again}")
-    return Classifier(card, model, exemplars, mixing, tuple(number), classes, heard, network)
+    return Classifier(card, model, mixing, tuple(number), classes, heard, network)
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -383,7 +381,7 @@ def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str,
     path = _checked(folder, card, "folds")
     try:
         arrays = read_tensors(path.read_bytes())
-        number = sum(name.endswith(".rows") for name in arrays)
+        number = sum(name.endswith(".centre") for name in arrays)
         models = [_model(arrays, len(card["companions"]), f"{fold}.") for fold in range(number)]
         kept = Kept(models=models, **{name: one for name, one in arrays.items() if "." not in name})
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ from tagcheck.tag_columns import tag_columns
 
 FOLDS = 10
 SET_PICTURES = 3  # pictures (not near-duplicates of each other) that make a set of series a class
+SET_SHARE = 0.5  # and of the pictures of its rarest series: a part and its whole, not series that meet now and then
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def label_images(tag_sets: Sequence[Collection[str]], groups: np.ndarray) -> Lab
     """The classes of n pictures from their series tags. `groups` (n,) names each picture's near-duplicate group.
 
     A set of two or more series becomes a class when pictures of at least `SET_PICTURES` groups have
-    exactly it; a picture with a rarer set counts in equal parts for each of its series.
+    exactly it and they are `SET_SHARE` of those of its rarest series; a picture with another set counts in equal parts for each of its series.
 
     >>> labels = label_images([frozenset({"series:a"}), frozenset({"series:a", "series:b"}), frozenset()], np.arange(3))
     >>> labels.series, labels.membership.toarray().tolist()
@@ -65,7 +66,8 @@ def label_images(tag_sets: Sequence[Collection[str]], groups: np.ndarray) -> Lab
     several = ((tags, group) for tags, group in zip(tag_sets, groups.tolist()) if len(tags) > 1)
     seen = {(tuple(sorted(number[tag] for tag in tags)), group) for tags, group in several}
     frequent = Counter(members for members, _ in seen)
-    sets = [members for members in frequent if frequent[members] >= SET_PICTURES]
+    rarest = {members: SET_SHARE * support[series[members[-1]]] for members in frequent}
+    sets = [members for members in frequent if frequent[members] >= max(SET_PICTURES, rarest[members])]
     sets.sort(key=lambda members: (-frequent[members], members))
     return labelled(tag_sets, series, (*((place,) for place in range(len(series))), *sets))
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+from tagcheck.embedding.store import compact
 from tagcheck.learning import linear_probes
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.learning.same_class_model import Plda, fit_plda
 from tagcheck.series.labels import Labels
 from tagcheck.series.scoring import LEAST_TUNED, TUNED, Candidates, Model, Progress, pick_exemplars, score
@@ -49,7 +51,6 @@ def out_of_fold(
     matrix: np.ndarray,
     labels: Labels,
     folds: np.ndarray,
-    seed: int = 0,
     progress: Progress | None = None,
     tagger: Tagger | None = None,
     beside: sparse.csr_matrix | None = None,
@@ -66,14 +67,15 @@ def out_of_fold(
 
     def model(rows: np.ndarray, without: int | None = None) -> Model:
         prior = tagger.prior(labels, rows) if tagger else Prior.nothing(matrix.shape[1])
-        picked = pick_exemplars(own, rows, len(labels.classes), seed)
-        return Model(_fit(sums, without), *picked, prior, companion_ratios(beside, labels, rows))
+        plda, (picked, starts) = _fit(sums, without), pick_exemplars(own, rows, len(labels.classes))
+        exemplars = compact(unit_rows(plda.project(matrix[picked])))
+        return Model(plda, exemplars, starts, prior, companion_ratios(beside, labels, rows))
 
     models, fields = list[Model](), list[np.ndarray]()
     for fold in range(number):
         mine = folds == fold
         models.append(model(np.flatnonzero(~mine), fold))
-        part = score(models[-1], matrix[models[-1].exemplars], matrix[mine], own[mine], beside[mine])
+        part = score(models[-1], matrix[mine], own[mine], beside[mine])
         fields = fields or [np.empty((len(matrix), *one.shape[1:]), one.dtype) for one in vars(part).values()]
         for field, values in zip(fields, vars(part).values()):
             field[mine] = values

@@ -1,22 +1,16 @@
-"""From scores of series to probabilities: how much each counts, what "none of yours" looks like, how often tags go wrong.
-
-`fit_mixing` learns all of it in one likelihood from out-of-fold candidates (`tagcheck.series.scoring`); `predictions`
-applies it; `agreement` and `gain` say how far predictions agree with the owner's tags.
-"""
+"""What is predicted of each picture, and how far that agrees with the owner's tags."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
 from tagcheck.learning import expected_calibration_error
-from tagcheck.series import odds
 from tagcheck.series.labels import Labels
-from tagcheck.series.likelihood import Likelihood
-from tagcheck.series.out_of_fold import Folded, known
-from tagcheck.series.scoring import MIXING_ROWS, Candidates, Rows
+from tagcheck.series.mixing import Mixing, fit_mixing
+from tagcheck.series.out_of_fold import Folded
+from tagcheck.series.scoring import Candidates, Rows
 from tagcheck.series.tagger_says import BLOCK
 from tagcheck.tag_columns import values_at
 
@@ -26,73 +20,6 @@ ALSO_FROM = 0.5  # any further series: both can only be there together, not one 
 LISTED = 8  # series listed a picture
 LISTED_FROM = 0.005  # and from which probability
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How scores become probabilities, as arrays of float64.
-
-    `weights` (F,) of the features; `none` (G,) of what makes "none of yours", to which `agreement` (1,) adds the log of the
-    share that the likeliest class has of all candidates. `slopes` (4,), two a kind of picture, below and above 0, and `offsets`
-    (2,) turn the log-odds of "none of yours" so found into those of an unknown series. `first_slope`, `first_offset` (1,)
-    correct the log-odds of the likeliest class. `trust` (2,) is that of `Folded`.
-
-    Shares, 0 to 1: `swapped` (1,) of the tags name another series than the picture's; of the `pictures` (2,) of each kind,
-    `unknown` (2,) are of unknown series, and of those of known ones `forgotten` (2,) have no tag. Kinds are told apart since
-    who forgets the series mostly forgets the characters, too.
-    """
-
-    weights: np.ndarray
-    none: np.ndarray
-    agreement: np.ndarray
-    slopes: np.ndarray
-    offsets: np.ndarray
-    first_slope: np.ndarray
-    first_offset: np.ndarray
-    trust: np.ndarray
-    swapped: np.ndarray
-    pictures: np.ndarray
-    unknown: np.ndarray
-    forgotten: np.ndarray
-
-    def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
-        """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
-        among, strange = odds.odds(odds.Told.of(found), vars(self))
-        unknown = expit(strange)
-        return np.asarray(among * (1.0 - unknown)[:, None]), unknown
-
-    def noise(self) -> dict[str, Any]:
-        """What the card tells of it: of all pictures together and, `by_company`, of both kinds."""
-        pictures, shares = self.pictures, {"unknown_share": self.unknown, "forgotten_share": self.forgotten}
-        kinds = [
-            {"pictures": int(pictures[at])} | {name: float(one[at]) for name, one in shares.items()} for at in (0, 1)
-        ]
-        whole = {name: float(np.average(one, weights=pictures + 1e-9)) for name, one in shares.items()}
-        swapped = float(self.swapped[0])
-        return {"swapped_share": swapped, "pictures": int(pictures.sum()), **whole, "by_company": kinds}
-
-
-def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
-    """How scores become probabilities, at the highest penalised likelihood of the owner's tags.
-
-    A picture of one class that its fold's model knows has the tag of its series or, of a share, one drawn by frequency
-    (forward correction: Patrini et al., CVPR 2017). A picture without a tag is of an unknown series or forgotten, so what no
-    tagged picture looks like is unknown (Elkan and Noto 2008). Some tagged pictures count lightly as unknown ones, too, their
-    own class struck out of the candidates, lest nothing be unknown. With `among` (n,) bool it is learned from those alone.
-    """
-    own, counted = labels.single, np.ones(len(labels.tagged), dtype=bool) if among is None else among
-    learnable = (own >= 0) & (known(folded.models)[folded.folds, np.maximum(own, 0)] > 0)
-    taught = np.random.default_rng(seed).permutation(np.flatnonzero(counted & (learnable | ~labels.tagged)))
-    rows = np.sort(taught[:MIXING_ROWS])
-    frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
-    fit = Likelihood(folded.candidates.rows(rows), own[rows], frequency / max(frequency.sum(), odds.LEAST))
-    best = fit.best()
-    unknown, kind = expit(odds.odds(fit.found, best)[1])[: len(rows)], fit.found.kind[: len(rows)]
-    count = np.bincount(kind, minlength=2)
-    share = np.where(count > 0, np.bincount(kind, unknown, minlength=2) / np.maximum(count, 1), 0.5)
-    pictures = np.rint(count * len(taught) / max(1, len(rows))).astype(np.int64)
-    numbers = best | {name: expit(best[name]) for name in ("swapped", "forgotten")}
-    return Mixing(**numbers, trust=np.array(folded.trust), pictures=pictures, unknown=share)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def renewed(
         raise TooMuch("the predictions of then are not there")
     folds = _folds(kept, groups, before, fresh)
     rows = np.flatnonzero(touched & (folds >= 0))
-    judged = _judged(made, kept, now, before, folds, rows) if len(rows) else ()
+    judged = _judged(made, kept, now, folds, rows) if len(rows) else ()
     merged: dict[str, Any] = there | {one["hash"]: one for one in judged}
     return [merged[hash] for hash in sorted(merged)], [hashes[row] for row in rows]
 
@@ -103,17 +103,15 @@ def _folds(kept: Kept, groups: np.ndarray, before: np.ndarray, fresh: np.ndarray
 
 
 def _judged(
-    made: Classifier, kept: Kept, now: Pictures, before: np.ndarray, folds: np.ndarray, rows: np.ndarray
+    made: Classifier, kept: Kept, now: Pictures, folds: np.ndarray, rows: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """What the models of their folds say of some pictures."""
     rows, matrix = rows[np.argsort(folds[rows], kind="stable")], now.embedded.matrix
-    stands = np.full(len(kept.hashes), -1, dtype=np.int64)
-    stands[before[before >= 0]] = np.flatnonzero(before >= 0)
     parts = []
     for fold in np.unique(folds[rows]):
-        here, model = rows[folds[rows] == fold], kept.models[fold].moved(stands)
+        here = rows[folds[rows] == fold]
         written = [now.written[row] for row in here]
-        parts.append(made.candidates(model, matrix[model.exemplars], matrix[here], written))
+        parts.append(made.candidates(kept.models[fold], matrix[here], written))
     tag_sets = [now.tag_sets[row] for row in rows]
     labels = made.labels(tag_sets)
     said = predictions(Candidates.joined(parts), made.mixing, labels.contains(), labels.tags)

@@ -391,11 +391,11 @@ def test_only_what_has_changed_is_judged_anew_and_nearly_as_after_learning_from_
 def test_a_classifier_of_another_make_is_asked_to_be_trained_again(own_copy: DataFolder):
     made = classifier_files.load(own_copy, "series")
     earlier = made.tensors()
-    del earlier["weights"]["mixing_slopes"]
+    del earlier["weights"]["mixing_agreement"]
     card, rows = classifier_files.load_out_of_fold(own_copy, "series")
     path = classifier_files.save(own_copy, card, earlier, rows)
     with pytest.raises(
-        BadFile, match="do not belong together .*mixing_slopes.*: run train_series_classifier_images.py"
+        BadFile, match="do not belong together .*mixing_agreement.*: run train_series_classifier_images.py"
     ):
         classifier_files.load(own_copy, "series")
     path.write_text(json.dumps(card | {"noise": {}}))
@@ -439,7 +439,7 @@ def test_a_classifier_made_at_no_time_is_named(own_copy: DataFolder):
 def test_a_classifier_comes_back_as_it_was_saved(own_copy: DataFolder):
     before = classifier_files.load(own_copy, "series")
     card, rows = classifier_files.load_out_of_fold(own_copy, "series")
-    other = replace(before.mixing, offsets=np.array([0.25, -3.0]), forgotten=np.array([-1.0, 0.5]))
+    other = replace(before.mixing, none=np.array([0.25, -3.0]), forgotten=np.array([-1.0, 0.5]))
     made = replace(before, with_network=other, network={"0.mean": np.ones(3, np.float32)})
     classifier_files.save(own_copy, card, made.tensors(), rows)
     after = classifier_files.load(own_copy, "series")

@@ -16,8 +16,9 @@ from torch.nn.functional import logsigmoid
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
-from tagcheck.series import likelihood, odds, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.labels import FOLDS, Labels, group_counts, label_images, spread_folds
+from tagcheck.series.mixing import FREE, NO_CANDIDATE, Likelihood, fit_mixing, shares
 from tagcheck.tag_columns import tag_columns
 
 
@@ -28,7 +29,7 @@ def learn(drawn: Drawn, folds: np.ndarray | None = None):
         folds = linear_probes.grouped_folds(drawn.groups, FOLDS, 0)
         folds = spread_folds(folds, drawn.groups, labels)
     folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
-    mixing = probabilities.fit_mixing(folded, labels)
+    mixing = fit_mixing(folded, labels)
     said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, mixing, said, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
@@ -44,46 +45,41 @@ def learned(library: Drawn):
     return learn(library)
 
 
-def by_torch(
-    fit: likelihood.Likelihood, at: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(log-odds that each picture is of an unknown series, probability of each candidate, log-likelihood of each tag)."""
-    told = odds.Told(*map(torch.from_numpy, vars(fit.found).values()))
-    hit, has, struck, chance = map(torch.from_numpy, (fit.hit, fit.has, fit.struck, fit.chance))
-    logits = torch.where(told.present, told.features @ at["weights"], odds.NO_CANDIDATE)
-    among = torch.softmax(logits, dim=1)
-    top = torch.nn.functional.one_hot(among.argmax(dim=1), among.shape[1]).bool()
-    most = among.amax(dim=1).clamp_min(odds.LEAST)
-    left = (1.0 - most).clamp_min(odds.LEAST)
-    none = told.against @ at["none"] - torch.logsumexp(logits, dim=1) + at["agreement"] * torch.log(most)
-    strange = at["slopes"][2 * told.kind + (none > 0.0)] * none + at["offsets"][told.kind]
-    sure = torch.sigmoid(at["first_slope"] * (torch.log(most) - torch.log(left)) + at["first_offset"])
-    among = torch.where(top, sure[:, None], among * ((1.0 - sure) / left)[:, None])
-    forgotten, swapped = at["forgotten"][told.kind], torch.sigmoid(at["swapped"])
-    unknown, known = logsigmoid(strange), logsigmoid(-strange)
-    fits = torch.log((1.0 - swapped) * (among * hit).sum(dim=1) + swapped * chance)
-    bare = torch.where(struck, unknown, torch.logaddexp(unknown, known + logsigmoid(forgotten)))
-    return strange, among, torch.where(has, fits + known + logsigmoid(-forgotten), bare)
+def by_torch(likelihood: Likelihood, at: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(probability of each candidate and, last, of none (n, K + 1), log-likelihood of each tag (n,))."""
+    found, kind = likelihood.found, torch.from_numpy(likelihood.kind)
+    present, features = torch.from_numpy(found.present), torch.from_numpy(found.features.astype(np.float64))
+    logits = torch.where(present, features @ at["weights"], NO_CANDIDATE)
+    none = torch.from_numpy(likelihood.against) @ at["none"]
+    none = none + at["agreement"] * torch.log_softmax(logits, dim=1).amax(dim=1)
+    p = torch.softmax(torch.column_stack([logits, none]), dim=1)
+    forgotten, swapped = torch.sigmoid(at["forgotten"])[kind], torch.sigmoid(at["swapped"])
+    unknown, own = p[:, -1], (p[:, :-1] * torch.from_numpy(likelihood.hit)).sum(dim=1)
+    tagged = (1.0 - swapped) * own + swapped * torch.from_numpy(likelihood.chance) * (1.0 - unknown)
+    bare = torch.where(torch.from_numpy(likelihood.struck), unknown, unknown + (1.0 - unknown) * forgotten)
+    return p, torch.log(torch.where(torch.from_numpy(likelihood.has), tagged * (1.0 - forgotten), bare))
 
 
 def test_the_likelihood_and_its_slopes_are_those_that_pytorch_finds(learned):
-    """Of pictures of both kinds, some without a candidate, at numbers far from those where the search ends."""
+    """Of pictures of both kinds, some without a candidate, at numbers far from those where the search begins."""
     labels, folded, *_ = learned
     found, own = folded.candidates.rows(np.arange(0, 1200, 3)), labels.single[::3]
     bare = np.flatnonzero(own < 0)[::4]
     found.classes[bare], found.features[bare], found.features[::2, 0, scoring.COMPANIONS] = -1, 0.0, 1.0
-    fit = likelihood.Likelihood(found, own, np.full(len(labels.classes), 0.05))
+    likelihood = Likelihood(found, own, np.full(len(labels.classes), 0.05))
     rng = np.random.default_rng(0)
-    at = {name: np.array(start) + rng.normal(size=len(start)) / 5 for name, (start, *_) in fit.free.items()}
+    at = {name: np.array(start) + rng.normal(size=len(start)) / 5 for name, (start, *_) in likelihood.free.items()}
     free = {name: torch.tensor(one, requires_grad=True) for name, one in at.items()}
-    strange, among, each = by_torch(fit, free)
-    total = (torch.from_numpy(fit.weight) * each).sum()
-    value, slopes = fit.of(at)
+    p, each = by_torch(likelihood, free)
+    total = (torch.from_numpy(likelihood.weight) * each).sum()
+    value, slopes = likelihood.of(at)
     assert value == pytest.approx(float(total.detach()), rel=1e-10)
     for name, theirs in zip(free, torch.autograd.grad(total, list(free.values()))):
         assert np.allclose(slopes[name], theirs.numpy(), rtol=1e-8, atol=1e-8) and slopes[name].any(), name
-    for ours, theirs in zip(odds.odds(fit.found, at), (among, strange)):
-        assert np.allclose(ours, theirs.detach().numpy(), rtol=1e-10, atol=1e-12)
+    among, odds = shares(likelihood.found, at)
+    ours = np.column_stack([among * expit(-odds)[:, None], expit(odds)])
+    some = likelihood.found.present.any(axis=1)
+    assert np.allclose(ours[some], p.detach().numpy()[some], rtol=1e-10, atol=1e-12)
 
 
 def sums(matrix: np.ndarray, classes: np.ndarray, number: int):
@@ -146,6 +142,13 @@ def test_sets_of_series_that_come_often_are_a_class_and_rare_ones_are_shared():
         [0, 0, 0, 0],
     ]
     assert labels.single.tolist() == [3, 3, 3, -1, 0, -1]
+
+
+def test_two_series_that_meet_now_and_then_are_no_class():
+    alone, both = frozenset({"series:b"}), frozenset({"series:a", "series:b"})
+    for apart, classes in ((3, 3), (4, 2)):  # three of six pictures of the rarer one, then of seven
+        tag_sets = [both] * 3 + [alone] * apart + [frozenset({"series:a"})] * 9
+        assert len(label_images(tag_sets, np.arange(len(tag_sets))).classes) == classes
 
 
 def test_near_duplicates_do_not_make_a_set_frequent():
@@ -264,26 +267,20 @@ def test_a_series_whose_pictures_are_one_group_is_said_to_be_unlearned():
     assert lonely not in said.ranked[:2]
 
 
-def test_nearness_is_the_mean_of_the_nearest_exemplars():
+def test_nearness_is_the_highest_cosine_with_an_exemplar_of_the_class():
     rng = np.random.default_rng(0)
-    unit = rng.normal(size=(5, 8)) / np.sqrt(8)
-    exemplars, starts = rng.normal(size=(9, 8)), np.array([0, 2, 2, 9])
-    classes = np.array([[0, 1], [2, -1], [2, 0], [1, 1], [0, 2]])
-    found = scoring.nearness(unit, exemplars, starts, classes)
-    for row, column in np.ndindex(classes.shape):
-        one = classes[row, column]
-        cosine = (
-            np.sort(exemplars[starts[one] : starts[one + 1]] @ unit[row])[::-1][: scoring.NEAREST]
-            if one >= 0
-            else np.empty(0)
-        )
-        assert found[row, column] == pytest.approx(cosine.mean() if len(cosine) else -1.0, abs=1e-6)
+    z, exemplars, starts = rng.normal(size=(5, 8)), linear_probes.unit_rows(rng.normal(size=(9, 8))), [0, 2, 5]
+    model = scoring.Model(None, exemplars, np.array(starts), None, None)
+    found = scoring.nearness(model, z)
+    for row, one in np.ndindex(5, 3):
+        mine = exemplars[starts[one] : [2, 5, 9][one]]
+        assert found[row, one] == pytest.approx((mine @ z[row]).max() / np.linalg.norm(z[row]), abs=1e-6)
 
 
 def test_exemplars_are_of_the_class_they_stand_for():
     own = np.array([2, 0, -1, 2, 0, 2, 1])
-    rows, starts = scoring.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4, seed=0)
-    assert [sorted(rows[starts[one] : starts[one + 1]].tolist()) for one in range(4)] == [[1], [], [0, 3, 5], []]
+    rows, starts = scoring.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4)
+    assert [sorted(some.tolist()) for some in np.split(rows, starts[1:])] == [[1], [], [0, 3, 5], []]
 
 
 def test_a_series_of_two_looks_is_learned_as_well():
@@ -342,7 +339,7 @@ def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
     macro, fits = [], []
     for tagger in (None, tagger_says.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
         folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
+        said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
         first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
         macro.append(f1_score(truth, first, labels=range(len(labels.series)), average="macro", zero_division=0))
         right = np.where(said.ranked == truth[:, None], said.probability, 0).sum(axis=1)[truth >= 0]
@@ -379,7 +376,7 @@ def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_a
     assert tagger.foreign_names == tuple(sorted(called))
     folded, model = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
     assert {tagger.foreign_names[-1 - one] for one in model.prior.means if one < 0} == {"series:s6", "series:s7"}
-    mixing = probabilities.fit_mixing(folded, labels)
+    mixing = fit_mixing(folded, labels)
     said = probabilities.predictions(folded.candidates, mixing, labels.contains())
     named = np.array([tagger.foreign_names[one] if one >= 0 else "" for one in said.foreign])
     truth = np.array([f"series:s{one}" for one in drawn.truth])
@@ -401,7 +398,7 @@ def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_ot
             drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now
         )
         folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        slope, offset = probabilities.fit_mixing(folded, labels).trust
+        slope, offset = fit_mixing(folded, labels).trust
         trust.append(float(expit(slope * 4.0 + offset)))
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
@@ -427,7 +424,7 @@ def forgetful() -> tuple[Labels, out_of_fold.Folded, np.ndarray]:
 def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_without_them_are_told_apart():
     labels, folded, truth = forgetful()
     accompanied = (folded.candidates.features[..., scoring.COMPANIONS] > 0).any(axis=1)
-    mixing = probabilities.fit_mixing(folded, labels)
+    mixing = fit_mixing(folded, labels)
     said = probabilities.predictions(folded.candidates, mixing, labels.contains())
     known, bare = truth >= 0, ~labels.tagged
     for kind, unknown, forgotten in zip((~accompanied, accompanied), mixing.unknown, mixing.forgotten):
@@ -461,7 +458,7 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     scores = []
     for now in (None, beside):
         folded, model = out_of_fold.out_of_fold(drawn.matrix, labels, folds, beside=now)
-        said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
+        said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
         scores.append(
             f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro")
         )
@@ -492,7 +489,7 @@ def test_series_that_always_come_together_are_predicted_together():
     labels = label_images(tag_sets, drawn.groups)
     folds = linear_probes.grouped_folds(drawn.groups, 10, 0)
     folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
-    said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
+    said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
     wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}
     rows = np.flatnonzero(drawn.truth == 1)
     together = [set(said.ranked[row][said.predicted[row]].tolist()) == wanted for row in rows]
@@ -518,14 +515,10 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     labels = label_images(drawn.tag_sets(), np.arange(4))
     folds = spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
     folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
-    said = probabilities.predictions(
-        folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains(), labels.tags
-    )
+    said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains(), labels.tags)
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
-    start = probabilities.fit_mixing(folded, labels, among=np.zeros(4, dtype=bool))
-    assert start.weights.tolist() == list(likelihood.FREE["weights"][0]), (
-        "nothing to learn from leaves all where it began"
-    )
+    start = fit_mixing(folded, labels, among=np.zeros(4, dtype=bool))
+    assert start.weights.tolist() == list(FREE["weights"][0]), "nothing to learn from leaves all where it began"
 
 
 def test_pictures_that_differ_by_less_than_numbers_are_rounded_by_are_learned_from():
