@@ -319,6 +319,25 @@ def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neig
     assert (tmp_path / f"new.{ending}").read_text() == sidecar([tags[0], written])
 
 
+@pytest.mark.parametrize("ending, form", [("txt", "{}"), ("json", '{{"tags": "{}"}}')])
+def test_a_tag_gets_the_capitals_of_its_folder_where_the_rest_of_the_library_has_others(tmp_path, ending, form):
+    """Whether it is in use elsewhere or not. Capitals of its own (NASA) stay, and a few names make no habit of a folder."""
+    for number in range(5):
+        put(tmp_path / "shop", f"s{number}", **{ending: form.format("1girl, Long Hair, Blue Eyes, Red_Hat")})
+        for part in ("a", "b"):
+            tags = "1girl, long hair, white dress, small_dog, NASA, outdoors"
+            put(tmp_path / "own", f"{part}{number}", **{ending: form.format(tags)})
+    one = put(tmp_path / "shop", "one", **{ending: form.format("1girl, Long Hair")})
+    other = put(tmp_path / "names", "other", **{ending: form.format("1girl, Asuka, Rei")})
+    library = FolderLibrary(tmp_path)
+    for tag in ("white dress", "nasa", "brand new", "small dog"):
+        change(library, one, "add", tag)
+    change(library, other, "add", "white dress")
+    after = form.format("1girl, Long Hair, White Dress, NASA, Brand New, Small_Dog")
+    assert (tmp_path / "shop" / f"one.{ending}").read_text() == after
+    assert (tmp_path / "names" / f"other.{ending}").read_text() == form.format("1girl, Asuka, Rei, white dress")
+
+
 def test_a_new_tag_in_json_follows_the_other_files_where_its_own_shows_no_manner(tmp_path):
     """In a table of captions too; and what stands in files of the other manner alone is written in that of this one."""
     for number in range(3):

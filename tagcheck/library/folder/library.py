@@ -462,7 +462,7 @@ class FolderLibrary(Library):
         ending = endings.most_common(1)[0][0] if endings else ".txt"
         whole, template = full[True] >= full[False], template if ending == ".json" else b""
         usual = Habit("\n" if whole else ", ", full_name=whole, extension=ending, template=template)
-        return sidecar_text.habit_of(seen, usual)
+        return replace(sidecar_text.habit_of(seen, usual), capitals=sidecar_text.capitals_of(seen))
 
     def _carry_out(self, changes: list[Edit]) -> dict[str, str]:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""

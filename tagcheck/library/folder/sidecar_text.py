@@ -24,6 +24,7 @@ from tagcheck.library.folder.tag_names import (
     UNDERSCORED,
     Spellings,
     capitalised,
+    capitals,
     core,
     name,
     seen,
@@ -48,6 +49,7 @@ _LAST_WEIGHT = re.compile(rf"\s*:\s*{_NUMBER}\s*$")
 _NO_TAG = re.compile(rf"(?:{EXTRA}|[()\[\]{{}}\s]|:\s*{_NUMBER}(?=[)\]}}]))+", re.IGNORECASE)
 _PROGRAM = re.compile(r"\\.|[()\[\]{}|:]|[\r\n]", re.DOTALL)
 _PAIRS = {")": "(", "]": "[", "}": "{"}
+CLEAR = 10  # tags with letters, before the capitals of a folder count: a few may all be proper names
 LONGEST_FACE = 50  # characters, with all that stands beside it without a blank
 _ESCAPE = re.compile(r"\\[()]")
 _LAST_WORD = re.compile(r"(?<![^\s_])[^\s_.]*[^\W_]$")  # with no stop within it
@@ -104,7 +106,7 @@ class Habit:
 
     `joint` stands between two tags, `ending` after the last one; `underscores` for spaces, `escapes` before brackets; `bom`,
     `full_name` (`picture.jpg.txt`, not `picture.txt`), `extension` and `template` (a JSON file without tags) are for sidecars
-    that have to be made. `spellings`: how each tag is usually written, the nearest first; `alike`: the same without the files that
+    that have to be made. `capitals`: how tags are capitalised in this folder, where it shows it. `spellings`: how each tag is usually written, the nearest first; `alike`: the same without the files that
     have underscores where this one has blanks (False), or the other way round (True).
     """
 
@@ -116,12 +118,30 @@ class Habit:
     full_name: bool = True
     extension: str = ".txt"
     template: bytes = b""
+    capitals: str | None = None
     spellings: Sequence[Spellings] = field(default=(), compare=False)
     alike: Mapping[bool, Sequence[Spellings]] = field(default_factory=dict, compare=False)
 
     def usual(self, tag: str) -> str | None:
         """The spelling that the owner uses most for this tag, None for a tag that is not in use."""
-        return next(filter(None, (one.of(name(tag)) for one in self.spellings)), None)
+        found = next(filter(None, (one.of(name(tag)) for one in self.spellings)), None)
+        return found and self._as_here(found)
+
+    @property
+    def everywhere(self) -> str | None:
+        """How tags are capitalised in the whole library."""
+        return next(filter(None, (one.capitals()[0] for one in self.spellings)), None)
+
+    def _as_here(self, raw: str) -> str:
+        """A spelling with the folder's capitals, where it has those of the whole library and not some of its own, as `NASA` has."""
+        subtag = tags.split(raw)[1]
+        its = {"title", "first"} if self.everywhere == "title" else {self.everywhere}
+        if self.capitals in (None, self.everywhere) or capitals(subtag) not in its:
+            return raw
+        here = capitalised(subtag.lower(), self.capitals or "lower")
+        here = here.replace(" ", "_") if "_" in subtag and " " not in subtag else here
+        here = raw[: len(raw) - len(subtag)] + here
+        return here if raw.endswith(subtag) and name(here) == name(raw) else raw
 
 
 @dataclass(frozen=True)
@@ -333,7 +353,7 @@ def spelled(tag: str, habit: Habit) -> str:
     namespace, subtag = tags.split(tags.clean(tag))
     prefix = next(filter(None, (one.prefix(namespace) for one in habit.spellings)), None) if namespace else ""
     if not tags.is_face(subtag):
-        subtag = capitalised(subtag, next((one.capitals() for one in habit.spellings if one.tags), "lower"))
+        subtag = capitalised(subtag, habit.capitals or habit.everywhere or "lower")
         subtag = BRACKET.sub(r"\\\1", subtag) if habit.escapes and re.search(r"\(.*\)", subtag) else subtag
         subtag = subtag.replace(" ", "_") if habit.underscores else subtag
     if prefix is None:
@@ -352,6 +372,16 @@ def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
             votes[text][key][value] += 1
     found = votes[False] | votes[True]
     return replace(default, **{key: counter.most_common(1)[0][0] for key, counter in found.items()})
+
+
+def capitals_of(sidecars: Sequence[AnySidecar]) -> str | None:
+    """How tags are capitalised in these sidecars, in those of text where there are some; None where fewer than `CLEAR` show it."""
+    counted = Spellings()
+    for sidecar in [one for one in sidecars if isinstance(one, Sidecar)] or sidecars:
+        for tag, spelling in sidecar.spellings:
+            counted.count(tag, spelling)
+    how, shown = counted.capitals()
+    return how if shown >= CLEAR else None
 
 
 def _by_lines(text: str, reading: Reading) -> bool | None:
@@ -388,7 +418,7 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
                 spelling = core(seen(raw).strip())
                 found.append(Entry(inner_first, inner_last, raw, name(raw), spelling, group, first, last))
     numbers = {group: place for place, group in enumerate(dict.fromkeys(entry.group for entry in found))}
-    return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
+    return tuple(one if numbers[one.group] == one.group else replace(one, group=numbers[one.group]) for one in found)
 
 
 def _stopped(text: str, start: int, last: int, end: int) -> bool:

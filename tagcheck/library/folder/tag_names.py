@@ -116,33 +116,33 @@ class Spellings:
 
     tags: dict[str, Counter[str]] = field(default_factory=dict)
     namespaces: dict[str, Counter[str]] = field(default_factory=dict)
+    _capitals: tuple[str | None, int] | None = field(default=None, repr=False, compare=False)
 
     def count(self, name: str, raw: str, times: int = 1) -> None:
         """One more `raw` for the tag of this name, or some `times` more."""
         self.tags.setdefault(name, Counter())[raw] += times
+        self._capitals = None
         namespace, subtag = tags.split(raw)
         if namespace and (at := raw.find(subtag, len(namespace))) > 0:
             self.namespaces.setdefault(tags.split(name)[0], Counter())[raw[:at]] += times
 
     def add(self, other: Spellings) -> None:
         """All that `other` has counted, too."""
+        self._capitals = None
         for mine, its in ((self.tags, other.tags), (self.namespaces, other.namespaces)):
             for key, counted in its.items():
                 mine.setdefault(key, Counter()).update(counted)
 
-    def capitals(self) -> str:
-        """How most tags are capitalised, see `capitals`; "lower" where nothing is usual."""
-        found: Counter[str] = Counter()
-        for spellings in self.tags.values():
-            for raw, count in spellings.items():
-                how = capitals(tags.split(raw)[1])
-                found[how or ""] += count
-        found.pop("", None)
-        if not found.keys() & {"title", "lower"}:
-            return "first" if found["first"] > found["upper"] else "upper" if found["upper"] else "lower"
-        found["title"] += found["first"] if found["title"] else 0  # one word alone is the same in both
-        how, count = found.most_common(1)[0]
-        return how if 2 * count > found.total() - (found["first"] if how == "title" else 0) else "lower"
+    def capitals(self) -> tuple[str | None, int]:
+        """(how most tags are capitalised, see `capitals`; None where no tag shows it, "lower" where nothing is usual; how many show it)."""
+        if self._capitals is None:
+            found: Counter[str] = Counter()
+            for spellings in self.tags.values():
+                for raw, count in spellings.items():
+                    if how := capitals(tags.split(raw)[1]):
+                        found[how] += count
+            self._capitals = (_usual_capitals(found) if found else None, found.total())
+        return self._capitals
 
     def of(self, name: str) -> str | None:
         """The spelling used most for this tag; the first seen of equals."""
@@ -162,6 +162,15 @@ class Spellings:
         if not after:
             return None
         return (namespace.capitalize() if capital.most_common(1)[0][0] else namespace) + after.most_common(1)[0][0]
+
+
+def _usual_capitals(found: Counter[str]) -> str:
+    """How most of the tags that were counted by `capitals` are capitalised; "lower" where nothing is usual."""
+    if not found.keys() & {"title", "lower"}:
+        return "first" if found["first"] > found["upper"] else "upper"
+    found["title"] += found["first"] if found["title"] else 0  # one word alone is the same in both
+    how, count = found.most_common(1)[0]
+    return how if 2 * count > found.total() - (found["first"] if how == "title" else 0) else "lower"
 
 
 def capitals(subtag: str) -> str | None:
