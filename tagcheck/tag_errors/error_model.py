@@ -115,10 +115,13 @@ class Cells:
         own = (one[which] for one in (self.row, self.column, self.features, self.given, self.weight))
         return replace(self, **dict(zip(CELL_ARRAYS, own)))
 
-    def as_written(self, written: sparse.csr_matrix) -> Cells:
-        """The same with what was `written` (n, T) at another time; those that stand for others stay as they are."""
-        then = values_at(written, self.row, self.column) > 0
-        return replace(self, given=np.where(self.weight == 1, then, self.given))
+    def as_written(self, written: sparse.csr_matrix, now: sparse.csr_matrix) -> Cells:
+        """The same with what was `written` (n, T) at another time than `now`; those that stand for others stay as they are."""
+        other = np.zeros(written.shape[0], dtype=bool)
+        other[(written != now).nonzero()[0]] = True
+        places, given = np.flatnonzero(other[self.row] & (self.weight == 1)), self.given.copy()
+        given[places] = values_at(written, self.row[places], self.column[places]) > 0
+        return replace(self, given=given)
 
 
 @dataclass(frozen=True)

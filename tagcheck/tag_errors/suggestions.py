@@ -273,7 +273,7 @@ class Gathered:
         What was accepted is what the evidence is sure of. After it was applied nothing that is sure would look forgotten any more.
         """
         frequency, learned = self.found.frequency, self.learned
-        cells = self.cells if written is None else self.cells.as_written(written)
+        cells = self.cells if written is None else self.cells.as_written(written, self.found.given)
         if learned is None:
             by_hand = ~self.related.mostly_brought(self.found.given if written is None else written)
             learned = error_model.learn(cells, frequency, self.spaces, by_hand)
