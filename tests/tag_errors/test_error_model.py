@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import expit
 
 from tagcheck.tag_errors import error_model, evidence
@@ -39,6 +40,16 @@ def test_tags_that_come_back_with_another_do_not_hide_how_often_tags_are_forgott
     )
     assert by_all < 0.1
     assert 0.2 < by_hand < 0.3
+
+
+def test_cells_as_they_were_written_before_leave_those_that_stand_for_others():
+    now, before = (sparse.csr_matrix(np.array(one, np.float32)) for one in ([[1, 0], [1, 0]], [[0, 0], [1, 1]]))
+    given, weight = np.array([True, False, True, False]), np.array([1, 1, 1, 1], np.float32)
+    cells = Cells(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.zeros((4, 1), np.float32), given, weight)
+    assert cells.as_written(before, now).given.tolist() == [False, False, True, True]
+    of_many = Cells(cells.row, cells.column, cells.features, given, np.array([1, 1, 1, 9], np.float32))
+    assert of_many.as_written(before, now).given.tolist() == [False, False, True, False]
+    assert given.tolist() == [True, False, True, False]
 
 
 def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_care():
