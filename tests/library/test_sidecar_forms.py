@@ -247,6 +247,12 @@ def test_what_was_seen_and_how_it_was_read_is_said_with_counts(tmp_path, files, 
     assert re.search(said, notes), notes
 
 
+def test_a_title_among_tags_on_lines_is_said_to_be_no_sentence(tmp_path):
+    for number in range(3):
+        put(tmp_path, f"p{number}", txt="solo\nseries:x\ntitle:hello, this is the title of a picture in the park\n")
+    assert not any("sentences" in note for note in FolderLibrary(tmp_path).walk([]).notes)
+
+
 def test_where_half_of_the_files_have_commas_and_half_have_blanks_that_is_said_and_commas_are_always_clear(tmp_path):
     for number in range(20):
         joint = ", " if number % 2 else " "

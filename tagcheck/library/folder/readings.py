@@ -34,6 +34,7 @@ class Votes:
     marks: Counter[str] = field(default_factory=Counter)
     underscored: int = 0
     sentences: int = 0
+    captions: int = 0  # files of nothing but sentences, or of one line with one: a long title among lines is a tag
     long: int = 0
     files: int = 0
     mixed: int = 0
@@ -47,6 +48,7 @@ class Votes:
             return
         self.files += 1
         self.sentences += is_sentence(text)
+        self.captions += all(map(is_sentence, lines))
         kind = _kind(lines)
         self.kinds[kind] += 1
         self.marks.update(COMMAS.intersection(text) if kind in COMMAS else {kind} & set(MARKS))
@@ -88,9 +90,9 @@ class Votes:
         if self.long and not reading.blanks and not self.prose:
             held = f"{self.long:,} {files} hold several words with blanks alone between them"
             found.append(f"{held}; each was read as one tag")
-        if 10 * self.sentences > self.files:
+        if 10 * self.captions > self.files:
             found.append(
-                f"{self.sentences:,} {files} hold sentences; what stands between two commas was read as one tag"
+                f"{self.captions:,} {files} hold sentences; what stands between two commas was read as one tag"
             )
         if self.mixed:
             held = (
