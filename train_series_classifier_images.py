@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     script.say(f"learning {len(labels.series)} {namespace} tags from {tagged:,} tagged of {data.share(len(groups))}")
     folds = spread_folds(linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED), groups, labels)
     beside, companions = told_beside(pictures, namespace)
-    heard = listen(folder, data, pictures, labels, namespace, args.tag_map, (beside, companions))
+    heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     matrix, hashes = pictures.embedded.matrix, pictures.embedded.hashes
     with script.shown_share("out of fold") as progress:
         folded, model = out_of_fold.out_of_fold(matrix, labels, folds, progress, heard, beside)
@@ -230,13 +230,7 @@ def told_beside(pictures: Pictures, namespace: str) -> tuple[sparse.csr_matrix, 
 
 
 def listen(
-    folder: DataFolder,
-    data: Dataset,
-    pictures: Pictures,
-    labels: Labels,
-    namespace: str,
-    tag_map: str | None,
-    beside: tuple[sparse.csr_matrix, list[str]],
+    folder: DataFolder, data: Dataset, pictures: Pictures, labels: Labels, namespace: str, tag_map: str | None
 ) -> tagger_says.Tagger | None:
     """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model.
 
@@ -261,7 +255,6 @@ def listen(
         labels,
         owners,
         [of_namespace(name, owner, known, namespace) for name, owner in zip(head.tags, owners)],
-        beside,
     )
 
 

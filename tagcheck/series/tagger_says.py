@@ -64,8 +64,7 @@ class Tagger:
     """What the tagger says of n pictures: its head `weight` (V, d), `bias` (V,); `fires` csr (n, V) 0/1 the tags it gives.
 
     `named` (V,) is the class that a tag is called after, -1 for none; `names` (V,) places in `foreign_names`,
-    tags of series as the owner would write them, for tags that are a series, else -1; `characters` (V,) the
-    column of `beside` csr (n, T), the character tags that the owner gave, that a tag means, -1 for none.
+    tags of series as the owner would write them, for tags that are a series, else -1.
     """
 
     weight: np.ndarray
@@ -74,26 +73,23 @@ class Tagger:
     named: np.ndarray
     names: np.ndarray
     foreign_names: tuple[str, ...]
-    characters: np.ndarray
-    beside: sparse.csr_matrix
 
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.
 
-        A tag is evidence for the class that has its name, or else for the one that nearly all pictures are of that the
-        owner gives this character, or at last for the one that `RULE_SHARE` of the pictures are of on which it fires,
-        where that is far from what chance gives. A series that none of the pictures is of is foreign.
+        A tag is evidence for the class that has its name, or else for the one that `RULE_SHARE` of the pictures are of on which it
+        fires, where that is far from what chance gives. A series that none of the pictures is of is foreign.
         """
         membership, silent = labels.membership[rows], len(labels.classes)
         base = np.asarray(membership.sum(axis=0)).ravel()
         named = np.where((self.named >= 0) & (base[self.named] > 0), self.named, silent)
-        best, share, total = _mostly(self.beside[rows].T @ membership)
-        implied = np.append(np.where((total >= 1.0) & (share >= RULE_SHARE), best, silent), silent)[self.characters]
-        best, share, total = _mostly(self.fires[rows].T @ membership)
+        counts = (self.fires[rows].T @ membership).tocsr()
+        best, total = np.asarray(counts.argmax(axis=1)).ravel(), np.asarray(counts.sum(axis=1)).ravel()
+        share = counts.max(axis=1).toarray().ravel() / np.maximum(total, 1e-9)
         chance = base[best] / max(base.sum(), 1e-9)
         ruled = (total >= RULE_PICTURES) & (share >= RULE_SHARE) & (share - chance >= 0.7 * (1.0 - chance))
-        means = np.where(implied < silent, implied, np.where(ruled, best, silent))
-        means = np.where(named < silent, named, np.where(self.names >= 0, -1 - self.names, means))
+        means = np.where(self.names >= 0, -1 - self.names, np.where(ruled, best, silent))
+        means = np.where(named < silent, named, means)
         order = np.argsort(means, kind="stable")[: int((means < silent).sum())]
         return Prior(self.weight[order], self.bias[order], means[order].astype(np.int64))
 
@@ -119,14 +115,6 @@ class Tagger:
         return max(float(slope), 0.0), float(offset)
 
 
-def _mostly(counts: sparse.spmatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the class that most of a row's pictures are of, its share of them, how many they are), of `counts` (R, C)."""
-    counts = counts.tocsr()
-    total = np.asarray(counts.sum(axis=1)).ravel()
-    most = counts.max(axis=1).toarray().ravel()
-    return np.asarray(counts.argmax(axis=1)).ravel(), most / np.maximum(total, 1e-9), total
-
-
 def listen(
     matrix: np.ndarray,
     weight: np.ndarray,
@@ -135,18 +123,15 @@ def listen(
     labels: Labels,
     owners: Sequence[str | None] | None = None,
     series_tags: Sequence[str | None] | None = None,
-    beside: tuple[sparse.csr_matrix, Sequence[str]] | None = None,
 ) -> Tagger:
     """What a tagger of `names` (V,), `weight` (V, d) and `bias` (V,) says of embeddings (n, d), at a probability of `FIRES_FROM`.
 
     `owners` (V,) the owner's tag that each name means (`vocabulary.owners_tags`); where there is none,
     names are compared without case, spaces, punctuation and a "(series)" at the end. `series_tags` (V,)
-    the tag that each name that is a series would have, whether the owner has it or not. `beside`: the
-    character tags that the owner gave, csr (n, T), and what they are called.
+    the tag that each name that is a series would have, whether the owner has it or not.
     """
     nobody: list[str | None] = [None] * len(names)
     owners, series_tags = owners or nobody, series_tags or nobody
-    given, called = beside or (sparse.csr_matrix((len(matrix), 0), dtype=np.float32), ())
     exactly = {name: place for place, name in enumerate(labels.series)}
     bare = {_bare(tags.split(name)[1]): place for name, place in exactly.items()}
     meant = ((tag or "", bare.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names))
@@ -159,14 +144,9 @@ def listen(
         for start in range(0, len(matrix), BLOCK)
     ]
     fires = sparse.vstack(parts, format="csr")
-    places = _places(written, foreign), foreign, _places(owners, called)
-    return Tagger(weight, bias, fires, np.array(named, dtype=np.int64), *places, given)
-
-
-def _places(names: Sequence[str | None], among: Sequence[str]) -> np.ndarray:
-    """Where each of `names` stands `among` others, int64 (V,), -1 for nowhere."""
-    place: dict[str | None, int] = {name: at for at, name in enumerate(among)}
-    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+    place: dict[str | None, int] = {name: at for at, name in enumerate(foreign)}
+    places = np.array([place.get(name, -1) for name in written], dtype=np.int64)
+    return Tagger(weight, bias, fires, np.array(named, dtype=np.int64), places, foreign)
 
 
 def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray) -> sparse.csr_matrix:

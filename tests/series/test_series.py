@@ -470,19 +470,6 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     )
 
 
-def test_the_taggers_character_speaks_for_the_series_that_the_owner_tags_beside_it():
-    drawn, weight, names = characters()
-    labels = label_images(drawn.tag_sets(), drawn.groups)
-    who = ["character:heroine"]
-    beside = tag_columns([who if one == 3 and row % 4 == 0 else [] for row, one in enumerate(drawn.truth)], who)
-    owners = [who[0] if name == "heroine_3" else None for name in names]
-    silent = np.full(10, -50, np.float32)  # it fires on no picture, so that no rule of its own can be learned
-    tagger = tagger_says.listen(drawn.matrix, weight, silent, names, labels, owners, None, (beside, who))
-    prior = tagger.prior(labels, np.arange(300))
-    spoken = {labels.series[one]: prior.weight[at].tolist() for at, one in enumerate(prior.means)}
-    assert spoken["series:s3"] == weight[3].tolist()
-
-
 def test_series_that_always_come_together_are_predicted_together():
     drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
     tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
