@@ -78,13 +78,13 @@ def is_text(tag: str) -> bool:
     """Whether Hydrus can be asked about a tag: half of a pair of surrogates, from a damaged file, is no text, and a call with a tag
     of which Hydrus leaves nothing (`-`, `system:`) is refused as a whole.
 
-    >>> is_text("-_-"), is_text("--"), is_text("system:")
-    (True, False, False)
+    >>> is_text("-_-"), is_text(":-"), is_text("--"), is_text("system:")
+    (True, True, False, False)
     """
     if any("\ud800" <= letter <= "\udfff" for letter in tag):
         return False
     rest = re.sub(r"system:|[-:\s\u3164]", "", tag.lower())
-    return any(unicodedata.category(letter)[0] != "C" for letter in rest)
+    return bool(re.fullmatch(r":[-:]*", tag)) or any(unicodedata.category(letter)[0] != "C" for letter in rest)
 
 
 def relation(answer: Mapping[str, Any]) -> Relation:
