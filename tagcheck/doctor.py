@@ -20,7 +20,7 @@ from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
 from tagcheck.library import LibrarySettings, open_library
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.hydrus.client import OLDEST_TO_WRITE, Hydrus
 from tagcheck.library.hydrus.connection import (
     DATABASE,
     EDIT_TAGS,
@@ -130,6 +130,8 @@ def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
     """A Hydrus client: its version, what the key may do, the tag services, the page to map."""
     about = opened.describe()
     yield Check(OK, "library", f"Hydrus v{about['hydrus_version']}, API {about['api_version']}, at {about['url']}")
+    if (about["hydrus_version"] or 0) < OLDEST_TO_WRITE:
+        yield Check(WARNING, "library", f"it is read, not written to: update it to v{OLDEST_TO_WRITE} or newer")
     name, numbers = opened.permissions()
     for number, words in PERMISSIONS.items():
         if number in numbers:

@@ -60,6 +60,13 @@ def test_a_ready_hydrus_has_no_problem(look, server):
     assert not server.refreshed and not server.alarms
 
 
+def test_a_hydrus_that_is_too_old_to_be_written_to_is_a_warning(look, server, monkeypatch):
+    monkeypatch.setattr("tests.hydrus_server.HYDRUS_VERSION", 441)
+    version, warning = look(LibrarySettings("hydrus", server.url, server.key))["library"]
+    assert version.says.startswith("Hydrus v441") and warning.level == WARNING
+    assert warning.says == "it is read, not written to: update it to v580 or newer"
+
+
 def test_a_missing_permission_is_named_with_what_it_costs(look, server):
     key = server.add_key("reader", [3, 4])
     levels = {

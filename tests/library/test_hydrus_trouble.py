@@ -693,6 +693,20 @@ def test_a_client_too_old_to_respect_deletions_is_not_written_to(
         hydrus.plan([TagChange(server.names["0.bin"], "hat", "add")])
 
 
+def test_a_client_too_old_to_be_asked_for_siblings_and_judgements_is_read_without_them(
+    server: HydrusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydrus_server.HYDRUS_VERSION", 441)
+    for path in ("/add_tags/get_siblings_and_parents", "/manage_file_relationships/get_file_relationships"):
+        monkeypatch.delitem(hydrus_server.ROUTES, ("GET", path))
+    told: list[str] = []
+    hydrus, names = Hydrus(server.url, server.key, tell=told.append), [*server.names.values()]
+    monkeypatch.setattr(hydrus, "_found", lambda *asked, **more: names)
+    assert hydrus.tag_relations(["hat"]) is None and hydrus.judgements(names) is None
+    assert [one.partition(", so ")[0] for one in told] == ["Hydrus v441 cannot be asked"] * 2
+    assert all("update it to v580 or newer" in one for one in told)
+
+
 def test_two_services_of_one_name_must_be_told_apart_by_key(
     server: HydrusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

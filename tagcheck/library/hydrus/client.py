@@ -395,11 +395,17 @@ class Hydrus(Library):
 
     def tag_relations(self, tags: Iterable[str]) -> TagRelations | None:
         """Siblings and parents of `tags` and what is shown for them, by counted services; None if it may not ask."""
-        if not self._may(connection.EDIT_TAGS, "your siblings and parents are not known"):
+        cost = "your siblings and parents are not known"
+        if not self._may(connection.EDIT_TAGS, cost):
+            return None
+        known: dict[str, dict[str, Relation]] | None = None
+        with self._new_enough(cost):
+            known = self.relations(sorted(set(tags)))
+        if known is None:
             return None
         counted = [one.key for one in self._writable()]
         found = TagRelations()
-        for tag, here in self._followed(self.relations(sorted(set(tags))), counted, parents=False):
+        for tag, here in self._followed(known, counted, parents=False):
             ideals = unique(one.ideal for one in here if one.ideal != tag)
             above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
             found.siblings.update({tag: ideals[0]} if ideals else {})
@@ -440,6 +446,17 @@ class Hydrus(Library):
             lacks = f'the API key {name!r} lacks the permission "{connection.PERMISSIONS[permission]}"'
             self._tell(f"{lacks}, so {cost}: {connection.WHERE_KEYS_ARE}")
         return permission in numbers
+
+    @contextmanager
+    def _new_enough(self, cost: str) -> Iterator[None]:
+        """Leave the block where this Hydrus has no such call yet, and say what that costs."""
+        try:
+            yield
+        except HydrusSaysNo as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            version = self.connection.get("/api_version").get("hydrus_version", 0)
+            self._tell(f"Hydrus v{version} cannot be asked, so {cost}: update it to v{OLDEST_TO_WRITE} or newer")
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
         """Per change, in order: the writes it takes, or why there is none. Reads only.
@@ -557,14 +574,17 @@ class Hydrus(Library):
 
     def judgements(self, hashes: Sequence[str]) -> list[Judgement] | None:
         """All that is judged among these files; None, told once, where the key may not ask."""
-        if not self._may(connection.RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
+        cost = "what was judged in Hydrus about near-duplicates is not known"
+        if not self._may(connection.RELATIONSHIPS, cost):
             return None
         terms = [
             f"system:num file relationships > 0 {kind}"
             for kind in (protocol.DUPLICATES, protocol.ALTERNATES, protocol.FALSE_POSITIVES)
         ]
         related = set(self._found([terms], file_service_key=ALL_LOCAL_FILES))
-        return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
+        with self._new_enough(cost):
+            return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
+        return None
 
     def _relationships(self, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Hydrus' answer about each of these, trashed files counted as here. Of a hash that it never heard of, the question would leave a row."""
