@@ -27,8 +27,8 @@ import secrets
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -54,7 +54,6 @@ from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepa
 from tagcheck.pictures.unreadable import Failure
 from tagcheck.plural import plural
 from tagcheck.review import Review
-from tagcheck.review.store import decisions
 from tagcheck.script import run, say
 from tagcheck.spread import Placed, spread_order
 from tagcheck.tag_errors import tagger_vocabulary
@@ -62,7 +61,6 @@ from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
 from tagcheck.writing.ledger import outcomes
 
-DIGEST_SECONDS = 60.0  # that a run spends on the digests of what was embedded before they were kept
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
 PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
 PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
@@ -128,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path.unlink()
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
-        pixels = unreadable.PIXELS.load(folder.embeddings)
+        pixels: dict[str, str] = {}
         exchange_shards(args.store, folder)
         done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
@@ -140,7 +138,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
         work = embed_by_engine(args, job, wanted, message)
         failed, damaged = keep_failures(folder, tools, known, work)
-        pixels |= missing_digests(job, [one for one in infos if one.hash in done], pixels)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
         def described(one: FileInfo, hash: str) -> dict[str, Any]:
@@ -415,32 +412,6 @@ def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: scri
         writer.close()
         work.writing += time.monotonic() - start
     return work
-
-
-def missing_digests(job: Job, there: Sequence[FileInfo], pixels: Mapping[str, str]) -> dict[str, str]:
-    """The digests of those of `there` that were embedded before shards held them, by hash: what was decided on first, and as
-    many as can be read again in `DIGEST_SECONDS`; the next run goes on.
-    """
-    decided = {hash for hash, _, _ in decisions(job.folder.review)}
-    left = [one for one in there if one.hash not in pixels and one.pixel_hash is None and one.status == "ok"]
-    left.sort(key=lambda one: one.hash not in decided)
-    if not left or job.folder.named:
-        return {}
-    say(
-        f"reading {plural(len(left), 'picture again that was', 'pictures again that were')} embedded before the digests of pixels were kept"
-    )
-    found: dict[str, str] = {}
-    until = time.monotonic() + DIGEST_SECONDS
-    decoders = [Decoder(job.model.recipe, job.limits) for _ in range(min(job.model.decoders, len(left)))]
-    hashes = [one.hash for one in left]
-    with closing(prepared(hashes, job.reader(left), lambda hash: None, decoders, 8, Clocks())) as files:
-        for file in files:
-            if file.frames is not None or file.lasting:
-                found[file.hash] = file.pixels or ""
-            if time.monotonic() > until:
-                break
-    unreadable.PIXELS.keep(job.folder.embeddings, unreadable.PIXELS.load(job.folder.embeddings) | found)
-    return found
 
 
 def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[str, Any]]) -> None:

@@ -68,8 +68,6 @@ TRIED_AGAIN = "remove it, and the files in it are tried again"
 UNREADABLE = Notes("unreadable.json", "unreadable_files", {"status": STATUS, "reason": text()}, TRIED_AGAIN)
 # What is wrong with files whose pixels were read all the same.
 DAMAGED = Notes("damaged.json", "damaged_files", {"reason": text()})
-# The digests of pictures that were embedded before shards held them, "" for what has none.
-PIXELS = Notes("pixels.json", "pixel_digests", {"pixels": text()})
 
 
 def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:

@@ -160,24 +160,6 @@ def reads(shelf, monkeypatch) -> list[str]:
     return asked
 
 
-def test_pictures_embedded_before_digests_were_kept_get_them_once_and_those_decided_on_first(shelf, monkeypatch):
-    hashes = [shelf.put(f"{number}.png", picture(number)) for number in range(4)]
-    expected = {record.hash: record.raw["pixel_hash"] for record in shelf.run().records}
-    (path,) = store.shard_paths(shelf.data.embeddings)
-    shard = torch.load(path, weights_only=True)
-    torch.save({key: value for key, value in shard.items() if not key.startswith("pixels")}, path)
-    with Review(shelf.data.review) as review:
-        review.decide([Ask(Key(hashes[3], "hat", "add"))], IGNORED)
-    asked = reads(shelf, monkeypatch)
-    monkeypatch.setattr(stage, "DIGEST_SECONDS", 0.0)
-    first = {record.hash: record.raw.get("pixel_hash") for record in shelf.run().records}
-    assert asked[0] == hashes[3] and first[hashes[3]] == expected[hashes[3]] and list(first.values()).count(None) == 3
-    monkeypatch.setattr(stage, "DIGEST_SECONDS", 60.0)
-    assert {record.hash: record.raw.get("pixel_hash") for record in shelf.run().records} == expected
-    del asked[:]
-    assert {record.hash: record.raw.get("pixel_hash") for record in shelf.run().records} == expected and asked == []
-
-
 def test_a_file_that_no_decoder_here_reads_is_not_read_again_until_something_changed(shelf, monkeypatch):
     good = shelf.put("a.png", picture(1))
     cut, text = shelf.put("cut.png", picture(2)[:400], "red hair"), shelf.put("text.jpg", b"no picture")
