@@ -37,6 +37,8 @@ MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
 INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
 ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
 FOLDS, SEED = 5, 0
+DRAWS = 3  # of the folds at most: what a regression says depends on which pictures it saw, the more the fewer there are
+DRAWN = 20_000_000  # pictures times tags (and 1,000 for what does not depend on their number) of all draws together
 MEMORY = 4 * 2**30
 FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
@@ -256,7 +258,8 @@ class Gathered:
 
     `found` is the evidence, learned without the picture that it speaks of: by the fold of each, `folds` (n,) int64. `cells` are the
     pictures and tags that it is weighed for, `related` the tags that bear on each other, `spaces` (T,) int64 the namespace of each
-    tag as a number. What an earlier run `learned` of the cells is not learned again.
+    tag as a number. What an earlier run `learned` of the cells is not learned again. Where the features of the
+    cells are the mean of several draws of the folds, those `of_one_draw` are what is learned from.
     """
 
     found: Evidence
@@ -265,6 +268,7 @@ class Gathered:
     folds: np.ndarray
     spaces: np.ndarray
     learned: Learned | None = None
+    of_one_draw: np.ndarray | None = None
 
     def believe(self, written: sparse.csr_matrix | None = None) -> tuple[Verdict, Habits]:
         """How likely each cell is wrong, and what was learned of tags that bear on each other, by what was `written` (n, T) before the
@@ -276,7 +280,8 @@ class Gathered:
         cells = self.cells if written is None else self.cells.as_written(written, self.found.given)
         if learned is None:
             by_hand = ~self.related.mostly_brought(self.found.given if written is None else written)
-            learned = error_model.learn(cells, frequency, self.spaces, by_hand)
+            taught = cells if self.of_one_draw is None else replace(cells, features=self.of_one_draw)
+            learned = error_model.learn(taught, frequency, self.spaces, by_hand)
         verdict = error_model.judged(learned, cells, frequency)
         verdict, habits = joint_belief.settle(cells, verdict, self.related, frequency)
         if written is not None:
@@ -293,7 +298,7 @@ def gather(
     numbers: np.ndarray | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Gathered:
-    """The evidence of a library, the same for the same input.
+    """The evidence of a library, the same for the same input; of a small one the mean of several draws of the folds.
 
     Of the rules that are `declared` the namespaces count here that have one tag a picture. About `memory` bytes are used beside
     the embeddings and the sums of the regressions: with less, tags that nobody wrote and that are unlikely are looked at, but not held. `share` does the
@@ -311,12 +316,25 @@ def gather(
         folds = linear_probes.numbered_folds(labels, numbers, FOLDS)
     written = asked.given if asked.written is None else asked.written
     related = learn_relations(written, asked.names, asked.parents, declared.namespaces)
-    of, others = (asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told), asked.further
-    found = evidence.gather(*of, lambda done: progress(0.2 + 0.5 * done), others, share)
+    n, tags = asked.given.shape
+    draws = int(np.clip(DRAWN // (n * (tags + 1000)), 1, DRAWS))
+    each = 0.6 / draws
+
+    def learned(folds: np.ndarray, done: float) -> Evidence:
+        of = asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told
+        return evidence.gather(*of, lambda more: progress(done + each * more), asked.further, share)
+
+    found = learned(folds, 0.2)
     cells = error_model.collect(found, np.random.default_rng(SEED), memory, share=share)
-    progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in asked.names], return_inverse=True)[1]
-    return Gathered(found, cells, related, folds, spaces)
+    made = Gathered(found, cells, related, folds, spaces)
+    if draws == 1:
+        return made
+    mean = cells.features / draws
+    for draw in range(1, draws):
+        others = linear_probes.grouped_folds(labels, min(FOLDS, count), SEED + draw)
+        mean += learned(others, 0.2 + draw * each).at(cells.row, cells.column) / draws
+    return replace(made, cells=replace(cells, features=mean), of_one_draw=cells.features)
 
 
 def _exclusions(cells: Cells, verdict: Verdict, shape: tuple[int, int]) -> list[Exclusion]:

@@ -161,6 +161,25 @@ def test_where_nearly_all_cells_fit_they_are_looked_at():
     assert error_model._cut(found, rng, 200 * 20 - 10) == -np.inf
 
 
+def test_few_pictures_are_judged_by_the_mean_of_several_draws_of_the_folds_and_many_by_one(monkeypatch):
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(90, 16)).astype(np.float32)
+    given = sparse.csr_matrix((matrix @ rng.normal(size=(16, 20)) > 3).astype(np.float32))
+    asked = Asked(matrix, given, [str(tag) for tag in range(20)])
+    several = suggestions.gather(asked)
+    monkeypatch.setattr(suggestions, "DRAWN", 1)
+    each = []
+    for seed in range(suggestions.DRAWS):
+        monkeypatch.setattr(suggestions, "SEED", seed)
+        each.append(suggestions.gather(asked))
+    assert all(one.of_one_draw is None for one in each)
+    probe = evidence.NAMES.index("probe")
+    values = [one.cells.features for one in each]
+    assert np.abs(values[0] - values[1])[:, probe].max() > 0.1
+    np.testing.assert_array_equal(several.of_one_draw, values[0])
+    np.testing.assert_allclose(several.cells.features, np.mean(values, axis=0), atol=1e-4)
+
+
 def test_the_votes_of_neighbours_add_up_where_some_are_copies_and_leave_the_neighbours_in_their_order():
     matrix = np.random.default_rng(3).normal(size=(60, 6)).astype(np.float32)
     matrix[1::4] = matrix[::4]
