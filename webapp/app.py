@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> Flask:
     """The page as a WSGI application. Raises `BadFile` when review.sqlite3 is not one."""
     detectors.register(config.OWN_DETECTORS, script.PROJECT)
     app = Flask(__name__, template_folder="templates", static_folder="static")
+    app.url_map.strict_slashes = False
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_BODY)
     state.install(app, settings)
     start(settings.folder.review)

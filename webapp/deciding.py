@@ -23,6 +23,10 @@ from webapp.views import SAMPLE, SAMPLE_WORTH, part, reported
 STATES = (*DECISIONS, OPEN)
 SETTLE = "settle"  # accept what is ticked, and ignore the rest of what is shown
 NOTHING_TICKED = "Nothing is ticked, so nothing was decided."
+NOTHING_TYPED = "Type the tag first."
+LONGEST_TAG = 1000  # characters; neither Hydrus nor a folder takes longer ones
+TOO_LONG = f"A tag has {LONGEST_TAG:,} characters at most. Nothing was decided."
+HAS_IT = "The picture has this tag already, so nothing was decided."
 TICKED_GONE = "What you ticked is not in this view any longer: it was decided elsewhere, or the newest reports do not say it. Nothing was decided."
 
 blueprint = Blueprint("deciding", __name__, url_prefix="/error-review")
@@ -36,17 +40,19 @@ def decide() -> Answer:
     """Decide on a card: `one` (state and row), `pair` (a choice), `own` (a tag that the owner typed), or `do` for every ticked `key`:
     a state, or "settle", which also ignores the rows that are `shown` and not ticked.
     """
-    view, finding = from_query(request.args), reported(request.form.get("finding", ""))
+    view, finding, nothing = from_query(request.args), reported(request.form.get("finding", "")), NOTHING_TICKED
     if (choice := request.form.get("pair")) is not None:
         asked = _pair_asked(finding, choice)
     elif (own := request.form.get("own")) is not None:
-        asked = _own_asked(finding, own, tags.clean(request.form.get("own_tag", "")))
+        tag = tags.clean(request.form.get("own_tag", ""))
+        nothing = TOO_LONG if len(tag) > LONGEST_TAG else HAS_IT if tag else NOTHING_TYPED
+        asked = _own_asked(finding, own, tag if nothing == HAS_IT else "")
     else:
         asked = _asked(request.form)
     known, members = {one.key: one for one in finding.suggestions}, set(finding.members)
     asked = [(_completed(ask, known, members), state) for ask, state in asked]
     if not asked:
-        return _answer(view, finding, None, NOTHING_TICKED, stay=True)
+        return _answer(view, finding, None, nothing, stay=True)
     outcome = review().decide_each(asked, label(asked), attach_to=finding.id)
     now = [one for found in queries.load(review(), [finding.id], view) for one in found.suggestions]
     left = [one.key for one in now if one.state in UNDECIDED]

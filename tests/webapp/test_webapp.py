@@ -133,6 +133,12 @@ def page(folder, tmp_path) -> Page:
 # --- reading ----------------------------------------------------------------------------------------
 
 
+def test_an_address_that_ends_in_a_slash_is_the_same(page):
+    assert (
+        page.client.get("/error-review/").status_code == page.client.get("/error-review/findings/").status_code == 200
+    )
+
+
 def test_the_root_leads_to_the_review(page):
     answer = page.client.get("/")
     assert answer.status_code == 302 and answer.location.endswith("/error-review")
@@ -1016,13 +1022,29 @@ def test_a_form_without_this_browsers_token_is_turned_away(page, token):
 
 def test_a_message_of_any_length_is_said_once_on_the_next_page(page):
     """A browser drops a cookie of more than 4 kB."""
-    tag = "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))
+    tag = "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))
     finding = re.search(r'name="finding" value="([^"]+)"', page.get("/error-review/card"))[1]
     form = {"csrf": page.token(), "finding": finding, "own": "add", "own_tag": tag}
     answer = page.client.post("/error-review/decide", data=form)
     assert len(answer.headers.get("Set-Cookie", "")) < 4000
     line = f"<p>Accepted: add {tag}"
     assert line in page.get("/error-review") and line not in page.get("/error-review")
+
+
+@pytest.mark.parametrize(
+    "tag, said",
+    [
+        ("x" * 1001, "A tag has 1,000 characters at most. Nothing was decided."),
+        ("1girl", "The picture has this tag already, so nothing was decided."),
+        (" ", "Type the tag first."),
+    ],
+)
+def test_an_own_tag_that_changes_nothing_is_told_why(page, tag, said):
+    card = page.get("/error-review/card?type=incorrect_tags")
+    finding = re.search(r'name="finding" value="([^"]+)"', card)[1]
+    form = {"csrf": page.token(), "finding": finding, "own": "add", "own_tag": tag}
+    page.client.post("/error-review/decide", data=form)
+    assert f"<p>{said}" in page.get("/error-review/card")
 
 
 def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):
