@@ -189,6 +189,20 @@ def test_records_of_tables_are_read_and_changed_alone(tmp_path):
     assert (tmp_path / "train" / "metadata.jsonl").read_bytes() == lines.encode()
 
 
+def test_a_new_tag_goes_into_each_table_that_has_the_picture_and_comes_out_of_all(tmp_path):
+    """sd-scripts makes meta_lat.json of meta_cap.json, and trains by the first."""
+    hash = put(tmp_path, "a")
+    for stem in ("meta_cap", "meta_lat"):
+        (tmp_path / f"{stem}.json").write_text('{"a": {"tags": "solo, hat"}}')
+    library = FolderLibrary(tmp_path)
+    steps = change(library, hash, "add", "long hair")
+    tables = [tmp_path / "meta_cap.json", tmp_path / "meta_lat.json"]
+    assert [one.read_text() for one in tables] == ['{"a": {"tags": "solo, hat, long hair"}}'] * 2
+    library.write([step.reversed() for step in steps])
+    change(library, hash, "remove", "solo")
+    assert [one.read_text() for one in tables] == ['{"a": {"tags": "hat"}}'] * 2
+
+
 def test_lines_of_a_table_that_cannot_be_read_are_told(tmp_path):
     put(tmp_path, "a")
     (tmp_path / "metadata.jsonl").write_text(

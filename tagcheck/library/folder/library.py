@@ -372,7 +372,11 @@ class FolderLibrary(Library):
                     f"{shown(target.path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
                     f"give each its own sidecar, like {shown(whole)}"
                 )
-            adding = coming_back.get(target, []) + (new if owned and target == owned[0][0] else [])
+            first = owned[0][0] if owned else None
+            both = (
+                first is not None and target.own and target.form == first.form == RECORD
+            )  # a trainer makes one table of another
+            adding = coming_back.get(target, []) + (new if target == first or both else [])
             if here or adding:
                 changes.append(self._change(target, adding, here, habit))
         if add and not owned:
