@@ -1,32 +1,42 @@
 """Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
 
-A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "how", "packed"}`: `packed` is base 64
-of an xz stream of columns (`tagcheck.columns.packed`): with "how" "tags" of all `tags` of `count` entries,
+A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "how", "packed"}`: `packed` is base 85
+(Python's `base64.b85encode`) of an xz stream of columns (`tagcheck.columns.packed`): with "how" "tags" of all `tags` of `count` entries,
 those of one name together (`by_entry`); with "xz" of the further keys of each of `count` records or, with `"whole": true`, of the records
-themselves. A line `{"list", "count", "hashes_of"}` stands for the hashes of the records of another list, each once and sorted. What follows from the other keys
+themselves. Older files have other ways: with "columns" the columns are JSON alone in a bzip2 stream, with "bz2" a list of objects is, and
+without "how" that in a zlib stream. A line `{"list", "count",
+"hashes_of"}` stands for the hashes of the records of another list, each once and sorted. What follows from the other keys
 (`findings.whole`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
+import bz2
 import itertools
 import lzma
-from base64 import b64decode, b64encode
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
-from tagcheck.columns import columns, packed, unpacked
+from tagcheck import base85
+from tagcheck.columns import columns, packed, unpacked, values
 from tagcheck.findings import own_id, tags_of, whole
 from tagcheck.json_files import parse
 
 FOLDED, ENTRIES = "folded", "errors"
-TAGS, XZ = "tags", "xz"  # how a line is packed
+TAGS, XZ, COLUMNS, BZIP2 = "tags", "xz", "columns", "bz2"  # how a line is packed, the two last in older files
 LARGE = 5_000  # records of one list from which on they are folded
 LOST = object()  # in the place of a record that could not be read
 TOGETHER, NAMED = 16_384, 100_000  # records a line, and tags that these name, at most
 # Of xz: most bytes are numbers of two, and what comes twice is short, so that looking for more only takes longer.
 NUMBERS = [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 1, "pb": 1, "mf": lzma.MF_BT2, "nice_len": 16, "depth": 16}]
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
+STREAMS: dict[Any, Callable[[], Any]] = {
+    **dict.fromkeys((TAGS, XZ), partial(lzma.LZMADecompressor, memlimit=LARGEST)),
+    COLUMNS: bz2.BZ2Decompressor,
+    BZIP2: bz2.BZ2Decompressor,
+}
 
 
 @runtime_checkable
@@ -81,7 +91,7 @@ def _lines(
         if column is None:
             how, some = XZ, records[start:stop]
             column = columns([_further(one, keys) for one in some] if keys else some)
-        text = b64encode(lzma.compress(packed(column), filters=NUMBERS)).decode()
+        text = base85.encoded(lzma.compress(packed(column), filters=NUMBERS))
         yield {"list": name, "count": stop - start, "how": how, "packed": text} | ({} if keys else {"whole": True})
 
 
@@ -151,7 +161,7 @@ def _rest(
     """What a line says: of whole records these, else the further keys of each of the records `short`; None where that cannot be read."""
     try:
         return _unpacked(line, short, again)
-    except (ValueError, OSError, lzma.LZMAError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, OSError, lzma.LZMAError, zlib.error, LookupError, TypeError, AttributeError) as error:
         said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
         if unusable is None:
             raise ValueError(said) from None
@@ -161,16 +171,20 @@ def _rest(
 
 def _unpacked(line: dict[str, Any], short: list[Any], again: Callable[[], Iterable[tuple[str, Any]]]) -> list[Any]:
     if "hashes_of" in line:
-        found = hashes_of(one for name, one in again() if name == line["hashes_of"])
-        if len(found) != line["count"]:
-            raise ValueError("it has not as many records as it says")
-        return found
-    stream = lzma.LZMADecompressor(memlimit=LARGEST)
-    text = stream.decompress(b64decode(line["packed"], validate=True), LARGEST)
-    if not stream.eof:
-        raise ValueError("it is cut off, or too large")
-    if line["how"] == TAGS:
-        return [{"tags": mine} for mine in by_entry(short, lambda count: unpacked(text, count, parse))]
-    if line["how"] != XZ:
-        raise ValueError(f"{line['how']!r} is no way to pack")
-    return unpacked(text, line["count"], parse)
+        found: Any = hashes_of(one for name, one in again() if name == line["hashes_of"])
+    else:
+        how = line.get("how")
+        stream = STREAMS[how]() if how in STREAMS else zlib.decompressobj()
+        text = stream.decompress(base85.decoded(line["packed"]), LARGEST)
+        if not stream.eof:
+            raise ValueError("it is cut off, or too large")
+        if how == TAGS:
+            return [{"tags": mine} for mine in by_entry(short, lambda count: unpacked(text, count, parse))]
+        if how == XZ:
+            return unpacked(text, line["count"], parse)
+        found = parse(text.decode())
+        if how == COLUMNS:
+            return values(found, line["count"])
+    if not isinstance(found, list) or len(found) != line["count"]:
+        raise ValueError("it has not as many records as it says")
+    return found

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagcheck import columns, data_folder, folded
+from tagcheck import base85, columns, data_folder, folded
 from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import MISTAGGED, PLAIN
 from tagcheck.errors import BadFile
@@ -66,6 +66,20 @@ def test_entries_that_name_very_many_tags_are_fewer_a_line(folder, monkeypatch):
     ]
 
 
+def as_lists(some):
+    """Columns as they were when their numbers stood in the JSON."""
+    return json.loads(
+        json.dumps(columns.columns(some), default=lambda one: hexed(one) if isinstance(one, bytes) else one.tolist())
+    )
+
+
+def hexed(hashes):
+    return [hashes[at : at + 32].hex() for at in range(0, len(hashes), 32)]
+
+
+OLDER = {"columns": (bz2.compress, as_lists), "bz2": (bz2.compress, list), None: (zlib.compress, list)}
+
+
 def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     read = data_folder.load(large, MISTAGGED)
     assert read["errors"] == ERRORS and read["near_pictures"] == NEAR and "folded" not in read
@@ -73,18 +87,39 @@ def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     plain = json.loads(large.read_text(encoding="utf-8"))
     assert plain["errors"] == [{key: one[key] for key in PLAIN["errors"] if key in one} for one in ERRORS]
     whole = [
-        columns.unpacked(lzma.decompress(base64.b64decode(one["packed"])), one["count"]) for one in plain["folded"][1:]
+        columns.unpacked(lzma.decompress(base64.b85decode(one["packed"])), one["count"]) for one in plain["folded"][1:]
     ]
     assert ["id" in one for one in whole[1]] == [False, True] * 128  # the others follow from the rest
+    # another layout of the same JSON, and packed as before xz, before columns and before bzip2
     assert plain["folded"][0] == {"list": "near_pictures", "count": 700, "hashes_of": "errors"}
-    large.write_text(json.dumps(plain), encoding="utf-8")  # another layout of the same JSON
-    read = data_folder.load(large, MISTAGGED)
-    assert read["errors"] == ERRORS and read["near_pictures"] == NEAR
+    for how, (pack, laid) in OLDER.items():
+        for line, some in zip(plain["folded"][1:], whole, strict=True):
+            line |= {"how": how, "packed": base64.b85encode(pack(json.dumps(laid(some)).encode())).decode()}
+        large.write_text(json.dumps(plain), encoding="utf-8")
+        read = data_folder.load(large, MISTAGGED)
+        assert read["errors"] == ERRORS and read["near_pictures"] == NEAR
     plain["errors"].pop()  # a hash is gone: the places of the others would not be theirs
     large.write_text(json.dumps(plain), encoding="utf-8")
     with pytest.raises(BadFile, match="line 1 of 'folded' cannot be unfolded"):
         data_folder.load(large, MISTAGGED)
     assert data_folder.load(large, MISTAGGED, Unusable())["near_pictures"] == [None] * 700 + NEAR[700:]
+
+
+@given(st.binary(max_size=40))
+def test_base_85_is_that_of_python(data):
+    text = base85.encoded(data)
+    assert text == base64.b85encode(data).decode() and base85.decoded(text) == data
+
+
+@given(st.text('09Az~"\u0663', max_size=11))
+def test_what_python_refuses_in_base_85_is_refused(text):
+    try:
+        read = base64.b85decode(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            base85.decoded(text)
+    else:
+        assert base85.decoded(text) == read
 
 
 def test_a_small_report_is_as_it_was(folder):
