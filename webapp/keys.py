@@ -106,7 +106,6 @@ ACTIONS = (
 )
 
 
-RENAMED = {"accept_next": "settle"}  # in files of before
 NEW = ("type", "invert", *(one.name for one in ACTIONS if one.name.startswith("relate ")))
 
 
@@ -119,7 +118,7 @@ def load(folder: Path) -> tuple[tuple[Action, ...], str]:
     path = folder / FILE
     try:
         given = json_files.read(path, map_of(list_of(text(40), 40)))
-        own = {RENAMED.get(name, name): [*map(parse, keys)] for name, keys in given.items()}
+        own = {name: [*map(parse, keys)] for name, keys in given.items()}
         # Actions that came later leave the keys alone that the owner has given to others.
         taken = {key for keys in own.values() for key in keys}
         later = {one.name: one.keys for one in ACTIONS if one.name in NEW and one.name not in own}

@@ -62,9 +62,7 @@ def wanted(folder: Path, model: Tagger, pictures: int) -> bool:
     if pictures < FEWEST:
         return False
     found = same_picture.load(folder, model.id)
-    if found is None or found.version != same_picture.VERSION:
-        return True
-    return found.preprocess != model.preprocess_id or pictures > AGAIN * found.library
+    return found is None or found.preprocess != model.preprocess_id or pictures > AGAIN * found.library
 
 
 def measure(

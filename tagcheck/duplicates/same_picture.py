@@ -21,7 +21,6 @@ from tagcheck.learning.logistic import logistic
 from tagcheck.similar.pairs import Pairs
 
 FILE, KIND, VERSION = "same_picture.json", "same_picture", 4
-READABLE = (1, 2, 3, 4)  # 1 and 2 were measured with comparisons of pixels that lost some crops, 3 without `parting`
 REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # a pair that is less likely a copy never counts as one
@@ -53,7 +52,6 @@ class Measured:
     changes: int
     library: int
     found: dict[str, list[float]]
-    version: int = VERSION
 
     def chance(self, cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
         """The chance (m,), 0 to 1, that pairs of these cosines are copies, with or without the `differences` (m, 4) of their pixels."""
@@ -186,17 +184,19 @@ def copy_from(chance: np.ndarray) -> float:
 
 def save(folder: Path, measured: Measured) -> None:
     """Write it beside the embeddings."""
-    write_json(folder / FILE, {"kind": KIND} | asdict(measured))
+    write_json(folder / FILE, {"kind": KIND, "version": VERSION} | asdict(measured))
 
 
 def load(folder: Path, model: str | None) -> Measured | None:
-    """What was measured for `model`; None where nothing was, or for another one. Raises `BadFile` naming the file."""
+    """What was measured for `model`; None where nothing was, or for another one, or by another version. Raises `BadFile` naming the file."""
     path = folder / FILE
     if not there(path):
         return None
     document = json_files.read(path, again=WAY_OUT)
-    if not isinstance(document, dict) or document.pop("kind", None) != KIND or document.get("version") not in READABLE:
-        raise BadFile(f"{path} is not of kind {KIND!r} and version {VERSION}: {WAY_OUT}")
+    if not isinstance(document, dict) or document.pop("kind", None) != KIND:
+        raise BadFile(f"{path} is not of kind {KIND!r}: {WAY_OUT}")
+    if document.pop("version", None) != VERSION:
+        return None
     try:
         found = Measured(**document)
         numbers = [found.threshold, *found.centre, *found.spread, *found.weights, *found.alone]

@@ -180,13 +180,16 @@ def test_what_was_measured_survives_the_file_and_holds_for_its_own_tagger(tmp_pa
     same_picture.save(tmp_path, fake())
     assert same_picture.load(tmp_path, "m") == fake() == same_picture.load(tmp_path, None)
     assert same_picture.load(tmp_path, "another") is None
+    document = json.loads((tmp_path / same_picture.FILE).read_text())
+    (tmp_path / same_picture.FILE).write_text(json.dumps(document | {"version": 3}))
+    assert same_picture.load(tmp_path, "m") is None, "it is measured again"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"kind": "same_picture", "version": 2}', '{"kind": "other", "version": 1}']
+    ["{", "[]", '{"kind": "same_picture", "version": 4}', '{"kind": "other", "version": 4}']
     + [
-        json.dumps({"kind": "same_picture", "version": 1} | fake().__dict__ | change)
+        json.dumps({"kind": "same_picture", "version": 4} | fake().__dict__ | change)
         for change in ({"threshold": 0}, {"weights": [1.0]}, {"spread": [0.0] * 5}, {"more": 1}, {"alone": ["a", "b"]})
     ],
 )
