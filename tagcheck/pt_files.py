@@ -13,6 +13,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass
@@ -88,17 +89,19 @@ class Later:
     shape: tuple[int, ...]
     count: int
     header: int
-    offset: int
+    checksum: int
 
     def read(self, file: IO[bytes], row: int | None = None) -> Raw:
-        """The whole of it, or one row."""
+        """The whole of it, held against its checksum, or one row. Raises `Refused`."""
         file.seek(self.header)
         name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
         count, shape = (self.count, self.shape) if row is None else (self.count // self.shape[0], self.shape[1:])
-        file.seek(name + extra + self.offset + (row or 0) * count * self.size, os.SEEK_CUR)
+        file.seek(name + extra + (row or 0) * count * self.size, os.SEEK_CUR)
         data = np.empty(count * self.size, dtype=np.uint8)
         if file.readinto(data) != len(data):  # type: ignore[attr-defined]
             raise _Odd("cut off")
+        if row is None and zlib.crc32(data.data) != self.checksum:
+            raise Refused("it holds other bytes than were written: a damaged disk?")
         return Raw(self.dtype, shape, data)
 
     def now(self) -> Raw:
@@ -262,6 +265,6 @@ class _Plain(pickle.Unpickler):
                 raise _Odd("not contiguous")
             step, count = step * length, count * length
         size = storage.size
-        if entry.compress_type != zipfile.ZIP_STORED or offset < 0 or (offset + count) * size > entry.file_size:
-            raise _Odd("compressed, or too short")
-        return Later(self._path, storage.dtype, size, tuple(shape), count, entry.header_offset, offset * size)
+        if entry.compress_type != zipfile.ZIP_STORED or offset or count * size != entry.file_size:
+            raise _Odd("compressed, or a part of what is stored")
+        return Later(self._path, storage.dtype, size, tuple(shape), count, entry.header_offset, entry.CRC)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -112,7 +112,6 @@ def embedded(
     for path in shard_paths(folder):
         try:
             shard = _load_shard(path)
-            _check_sums(path, shard)
         except DamagedShard as error:
             if tell is None:
                 raise
@@ -259,12 +258,9 @@ class ShardWriter:
         thumbnails = [one.thumbnail for one in written if one.thumbnail is not None]
         if len(thumbnails) == count:
             document["thumbnails"] = np.stack(thumbnails)
-            document["thumbnails_sum"] = byte_sum(_raw(document["thumbnails"]))
         if any(one.pixels for one in written):
             digests = b"".join(bytes.fromhex(one.pixels or "00" * PIXEL_BYTES) for one in written)
             document["pixels"] = np.frombuffer(digests, np.uint8).reshape(count, -1).copy()
-            document["pixels_sum"] = byte_sum(_raw(document["pixels"]))
-        document["sum"] = byte_sum(*(_raw(document[name]) for name in ("embeddings", "sizes") if name in document))
         while True:
             path = _next_name(self.folder, self.ending)
             try:
@@ -301,7 +297,7 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
         _check_same_model(path, shard, first, model, parts)
         found = zip(shard["hashes"], range(starts[-1], starts[-1] + len(shard["hashes"])))
         place.update(found if wanted is None else ((hash, row) for hash, row in found if hash in wanted))
-        parts.append(_Part(path, shard["embeddings"], {name: shard.get(name) for name in ("sum", "sizes")}))
+        parts.append(_Part(path, shard["embeddings"]))
         starts.append(starts[-1] + len(shard["hashes"]))
     for path in sorted(path for path in _pt_files(folder) if ONE_FILE_A_PICTURE.fullmatch(path.name)):
         if path.stem not in place and (wanted is None or path.stem in wanted):
@@ -330,7 +326,6 @@ def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[n
         pairs = [(place[hash], row) for row, hash in enumerate(shard["hashes"]) if hash in place]
         targets, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         if kept is not None:
-            _check_sums(path, shard)
             found[targets], known[targets] = kept[rows], True
         else:
             known[targets] = False  # this shard's embedding counts, and it has no thumbnail
@@ -442,8 +437,6 @@ def _load_shard(path: Path, without: Container[str] = (), later: Container[str] 
         raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
     if not isinstance(rows, (pt_files.Raw, pt_files.Later)) or rows.dtype not in FLOATS:
         raise _not_plain(path, rows)
-    if isinstance(rows, pt_files.Raw):
-        _check_bytes(path, shard, rows)
     named = {name: shard.get(name, "") for name in ("model", "preprocess")}
     if set(map(type, named.values())) - {str}:
         raise BadFile(f"{path}: the name of its model or preprocessing is not text: remove it and {MADE_BY} again")
@@ -462,10 +455,6 @@ def _reading(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _raw(array: np.ndarray) -> pt_files.Raw:
-    return pt_files.Raw(str(array.dtype), array.shape, array.reshape(-1).view(np.uint8))
-
-
 def _not_plain(path: Path, rows: Any) -> BadFile:
     """Why these rows are no embeddings."""
     dtype, layout = str(rows.dtype).removeprefix("torch."), getattr(rows, "layout", "torch.strided")
@@ -473,45 +462,6 @@ def _not_plain(path: Path, rows: Any) -> BadFile:
         return BadFile(f"{path}: more embeddings than the file has bytes for: remove it and {MADE_BY} again")
     return BadFile(
         f"{path}: embeddings are torch.{dtype} ({layout}), not plain floating point: remove it and {MADE_BY} again"
-    )
-
-
-def byte_sum(*parts: Any) -> int:
-    """The sum of the bytes of each `pt_files.Raw`, eight at a time as whole numbers, modulo 2 to the 64th: any one changed bit changes
-    it.
-    """
-    total = 0
-    for one in parts:
-        if isinstance(one, pt_files.Raw):
-            even = len(one.data) // 8 * 8
-            total += int(one.data[:even].view(np.int64).sum(dtype=np.int64)) + int(one.data[even:].sum(dtype=np.int64))
-    return (total + 2**63) % 2**64 - 2**63
-
-
-def _check_bytes(path: Path, shard: dict[str, Any], rows: pt_files.Raw) -> None:
-    """Hold the rows against the sum that was written with them, or, of another program's shard, against the archive's checksums."""
-    if isinstance(written := shard.get("sum"), int):
-        whole = byte_sum(rows, shard.get("sizes")) == written
-    else:
-        try:
-            pt_files.check(path)
-            whole = True
-        except pt_files.Refused:
-            whole = False
-    if not whole:
-        raise _other_bytes(path)
-
-
-def _check_sums(path: Path, shard: dict[str, Any]) -> None:
-    """Hold what stands beside the rows against the sums that were written with it."""
-    for name in ("thumbnails", "pixels"):
-        if isinstance(written := shard.get(f"{name}_sum"), int) and byte_sum(shard.get(name)) != written:
-            raise _other_bytes(path)
-
-
-def _other_bytes(path: Path) -> DamagedShard:
-    return DamagedShard(
-        f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again, which embeds its pictures anew"
     )
 
 
@@ -549,13 +499,10 @@ def _check_same_model(
 
 @dataclass(frozen=True)
 class _Part:
-    """The rows of a file on their way into a matrix: a shard's are read when they are gathered, so that one alone is held, and held
-    against the sum in `about`.
-    """
+    """The rows of a file on their way into a matrix: a shard's are read when they are gathered, so that one alone is held."""
 
     path: Path
     rows: pt_files.Raw | pt_files.Later
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -565,9 +512,7 @@ class _Part:
         if isinstance(self.rows, pt_files.Raw):
             return self.rows.array()
         with _reading(self.path):
-            found = self.rows.now()
-        _check_bytes(self.path, self.about, found)
-        return found.array()
+            return self.rows.now().array()
 
 
 def _gather(parts: list[_Part], starts: np.ndarray, hashes: list[str], places: np.ndarray) -> np.ndarray:

@@ -407,7 +407,7 @@ def test_a_shard_with_a_flipped_bit_is_named_and_embedded_again(shelf, capfd, ot
     path.write_bytes(data)
     capfd.readouterr()
     shelf.run()
-    assert f"{path.name} holds other bytes than were written" in capfd.readouterr().err
+    assert f"{path.name} cannot be read (it holds other bytes than were written" in capfd.readouterr().err
     after = shelf.rows()
     assert after.keys() == before.keys() and all((after[hash] == before[hash]).all() for hash in before)
 
