@@ -520,20 +520,7 @@ tensor_like = st.builds(
     st.sampled_from([torch.float16, torch.float32, torch.int64, torch.bool, torch.complex64, torch.bfloat16]),
 )
 pt_keys = st.sampled_from(
-    [
-        "kind",
-        "version",
-        "hashes",
-        "embeddings",
-        "model",
-        "preprocess",
-        "sum",
-        "weight",
-        "bias",
-        "tags",
-        "thumbnails",
-        "sizes",
-    ]
+    ["kind", "version", "hashes", "embeddings", "model", "preprocess", "weight", "bias", "tags", "thumbnails", "sizes"]
 )
 pt_values = (
     st.sampled_from(["embeddings", "tag_head", "m", "p", HASHES[:1], HASHES[:2], [1], 1]) | tensor_like | scalars

@@ -213,7 +213,7 @@ def test_an_embedding_that_is_not_finite_is_named(folder):
     document = torch.load(shard, weights_only=True)
     document["embeddings"][1, 0] = torch.nan
     torch.save(document, shard)
-    with pytest.raises(BadFile, match=f"the embedding of {name('b')}|holds other bytes than were written"):
+    with pytest.raises(BadFile, match=f"the embedding of {name('b')}"):
         find_near_duplicates.main(["--data-dir", str(folder.root)])
 
 
