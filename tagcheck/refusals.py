@@ -1,7 +1,7 @@
 """What an owner's "no" to a tag covers: the one place that decides it, for libraries, detectors and the page.
 
-An owner says no by taking a tag off a picture in the library's own program, or by ignoring the suggestion to add
-it. Programs delete the spelling that is stored, which need not be the one that is seen: a picture that shows
+An owner says no by taking a tag off a picture in the library's own program, by ignoring the suggestion to add it, or by
+accepting the one to remove it. Programs delete the spelling that is stored, which need not be the one that is seen: a picture that shows
 "one girl" because "1girl" is stored has "1girl" deleted afterwards. So a no covers every spelling that is seen
 as the same tag, and for every tag that would bring it back as its parent. Where the same tag is still seen on the
 picture, its owner has only removed a spelling, which is not a no.
@@ -15,6 +15,11 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 NONE: frozenset[Any] = frozenset()
+NOT_THERE = {
+    ("add", "ignored"),
+    ("remove", "accepted"),
+}  # the answers that say that a tag does not belong to the picture
+THERE = {("remove", "ignored"), ("add", "accepted")}
 
 
 class Refusal(NamedTuple):
@@ -105,8 +110,8 @@ class Tagged(Picture, Protocol):
 class Noes:
     """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
 
-    `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored;
-    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags.
+    `ignored` are the tags whose addition they ignored or whose removal they accepted, by hash; `kept` the (hash, tag) whose removal
+    they ignored or whose addition they accepted; `muted` the tags that they do not want to be asked about, which says nothing of these or other tags.
     """
 
     spellings: Spellings
@@ -119,12 +124,13 @@ class Noes:
         cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str], muted: Collection[str] = NONE
     ) -> Noes:
         """From the page's decisions, (hash, tag, "add" | "remove") -> state."""
-        ignored = [key for key, state in decided.items() if state == "ignored"]
         refused: dict[str, set[str]] = {}
-        for hash, tag, action in ignored:
-            if action == "add":
+        kept: set[tuple[str, str]] = set()
+        for (hash, tag, action), state in decided.items():
+            if (action, state) in NOT_THERE:
                 refused.setdefault(hash, set()).add(tag)
-        kept = {(hash, tag) for hash, tag, action in ignored if action == "remove"}
+            elif (action, state) in THERE:
+                kept.add((hash, tag))
         return cls(spellings, refused, kept, muted)
 
     def deleted_before(self, picture: Picture, tag: str) -> bool:

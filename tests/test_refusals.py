@@ -20,6 +20,7 @@ class Picture:
     tags: frozenset[str] = frozenset()
     deleted: tuple[str, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    implied_tags: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.refused = SHOWS.refused(self.deleted, self.tags)
@@ -63,6 +64,15 @@ def test_what_was_ignored_on_the_page_covers_the_same():
     assert noes.removing(picture, "hat") and not noes.removing(picture, "weapon")
     seen = Picture(tags=frozenset(["weapon"]))  # its owner has added it since
     assert not noes.adding(seen, "katana")
+
+
+def test_what_was_accepted_is_not_suggested_to_be_taken_back():
+    picture = Picture(tags=frozenset(["hat"]))
+    noes = Noes.of(SHOWS, {(picture.hash, "hat", "add"): "accepted", (picture.hash, "weapon", "remove"): "accepted"})
+    assert noes.why_not(picture, "hat", adding=False) == "ignored"
+    assert noes.why_not(picture, "katana", adding=True) == noes.why_not(picture, "weapon", adding=True) == "ignored"
+    undone = Noes.of(SHOWS, {(picture.hash, "hat", "add"): "undone", (picture.hash, "weapon", "remove"): "undone"})
+    assert undone.why_not(picture, "hat", adding=False) is undone.why_not(picture, "katana", adding=True) is None
 
 
 @pytest.mark.parametrize("state", ["accepted", "skipped", "flagged", "undone"])

@@ -16,7 +16,7 @@ from tagcheck.data_folder import DATASET, SINGLE_PICTURE, DataFolder
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import numbers, queries
-from tagcheck.review.store import ADD, LIKELY_FROM, OPEN, PAIR, REMOVE, UNDECIDED, Review
+from tagcheck.review.store import ADD, LIKELY_FROM, OPEN, PAIR, REMOVE, UNDECIDED, UNDONE, Review
 
 if TYPE_CHECKING:
     from tagcheck.single_picture import Kept
@@ -112,7 +112,8 @@ def _from_embedding(
     review: Review, kept: Kept, spellings: Spellings, record: dataset.Record, row: Any
 ) -> list[tuple[str, dict[str, Any]]]:
     hash, written = record.hash, record.tags
-    rows = review.db.execute("SELECT tag, action, state FROM decisions WHERE hash = ?", (hash,))
+    state = f"CASE outcome WHEN '{UNDONE}' THEN outcome ELSE state END AS state"
+    rows = review.db.execute(f"SELECT tag, action, {state} FROM decisions WHERE hash = ?", (hash,))
     decided = {(hash, one["tag"], one["action"]): one["state"] for one in rows}
     noes = Noes.of(spellings, decided, frozenset(review.muted()))
     errors = kept.says.errors(row, [tag in written for tag in kept.names]).tolist()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import documented
 import numpy as np
@@ -14,8 +15,10 @@ from review_data import hashes, missing, pair, save_dataset, save_mistagged, sav
 
 import suggest
 from tagcheck.data_folder import DataFolder
+from tagcheck.dataset import Record
 from tagcheck.embedding import ShardWriter
 from tagcheck.errors import MissingInput, UsageError
+from tagcheck.refusals import Spellings
 from tagcheck.review import Ask, Key, Review, by_picture, report_import
 from webapp.app import create_app
 from webapp.state import Settings
@@ -54,6 +57,17 @@ def test_what_the_owner_decided_is_not_suggested_again(found, capsys):
         report_import.sync(review, found)
         review.decide([Ask(Key(ONE, "hat", "add"), 0)], "ignored")
     assert [row["tag"] for row in json.loads(asked(found, capsys, ONE, "--json"))[0]["add"]] == ["smile"]
+
+
+@pytest.mark.parametrize("outcome, removed", [("applied", []), ("undone", ["hat"])])
+def test_a_new_picture_keeps_what_was_applied_unless_it_was_undone(found, outcome, removed):
+    says = SimpleNamespace(errors=lambda row, written: np.array([0.9]))
+    kept = SimpleNamespace(says=says, names=["hat"], never=np.array([False]))
+    with Review(found.review) as review:
+        review.decide([Ask(key := Key(ONE, "hat", "add"), 0)], "accepted")
+        review.note_outcomes([(key[:3], outcome, "", 1)])
+        said = by_picture._from_embedding(review, kept, Spellings(), Record(ONE, ["hat"]), None)
+    assert [one["tag"] for action, one in said if action == "remove"] == removed
 
 
 @pytest.mark.parametrize(
