@@ -309,14 +309,15 @@ def _void_without(folder: DataFolder, data: Dataset, pictures: Pictures) -> str:
 def _asked(folder: DataFolder, data: Dataset, pictures: Pictures, names: list[str], decided: Decided) -> Asked:
     """What is known of the library and of the tags `names`."""
     column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
-    hashes = [record.hash for record in pictures.records[:n]]
+    records = pictures.records[:n]
+    hashes = [record.hash for record in records]
     given = tag_columns(pictures.visible[:n], names)
     return Asked(
         pictures.matrix,
         given,
         names,
         load_tagger(folder, data, pictures.model, pictures.matrix.shape[1], pictures.notes, column),
-        written_before(given, hashes, column, decided),
+        written_before(given, records, column, decided, data.parents),
         data.parents,
         told(folder, pictures, column),
         measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
@@ -381,26 +382,50 @@ def further_taggers(
 
 
 def written_before(
-    given: sparse.csr_matrix, hashes: Sequence[str], column: Mapping[str, int], decided: Decided
+    given: sparse.csr_matrix,
+    records: Sequence[Record],
+    column: Mapping[str, int],
+    decided: Decided,
+    parents: Mapping[str, Collection[str]],
 ) -> sparse.csr_matrix | None:
-    """The tags `given` (n, T) as they were before what the owner accepted was applied; None where nothing was."""
-    row = {hash: place for place, hash in enumerate(hashes)}
-    accepted = [
-        (row[hash], column[tag], action == "add")
-        for (hash, tag, action), state in decided.items()
-        if state == "accepted" and hash in row and tag in column
+    """The tags `given` (n, T) as they were before what the owner accepted was applied, with the `parents` that came or went with it;
+    None where nothing was.
+    """
+    row = {record.hash: place for place, record in enumerate(records)}
+    accepted: dict[int, list[tuple[str, bool]]] = {}
+    for (hash, tag, action), state in decided.items():
+        if state == "accepted" and hash in row:
+            accepted.setdefault(row[hash], []).append((tag, action == "remove"))
+    cells = [
+        (place, column[tag], there)
+        for place, decisions in accepted.items()
+        for tag, there in _then(records[place], decisions, parents).items()
+        if tag in column
     ]
-    if not accepted:
+    if not cells:
         return None
-    rows, columns, added = (np.array(one) for one in zip(*accepted))
-    applied = (values_at(given, rows, columns) > 0) == added
-    if not applied.any():
+    rows, columns, there = (np.array(one) for one in zip(*cells))
+    change = (there.astype(given.dtype) - (values_at(given, rows, columns) > 0)).astype(given.dtype)
+    if not change.any():
         return None
-    change = np.where(added, -1.0, 1.0).astype(given.dtype)[applied]
-    changes = sparse.csr_matrix((change, (rows[applied], columns[applied])), shape=given.shape)
-    before: sparse.csr_matrix = (given + changes).tocsr()
+    before: sparse.csr_matrix = (given + sparse.csr_matrix((change, (rows, columns)), shape=given.shape)).tocsr()
     before.eliminate_zeros()
     return before
+
+
+def _then(
+    record: Record, accepted: Iterable[tuple[str, bool]], parents: Mapping[str, Collection[str]]
+) -> dict[str, bool]:
+    """Of each tag that came or went with what was `accepted` of a picture and is applied, whether it was there before."""
+    tags = record.tags
+    then = {tag: there for tag, there in accepted if (tag in tags) != there}
+    implied = record.implied_tags
+    others = (tags - implied - then.keys()) | {tag for tag, there in then.items() if there}
+    with_others = {parent for tag in others for parent in parents.get(tag, ())}
+    gone = {parent for tag in then.keys() - others for parent in parents.get(tag, ())} & implied
+    came = dict.fromkeys(gone - with_others, False)
+    went = {parent: True for tag in then.keys() & others for parent in parents.get(tag, ())}
+    return came | went | then
 
 
 def load_tagger(

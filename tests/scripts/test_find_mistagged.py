@@ -15,12 +15,14 @@ import find_mistagged_images
 from tagcheck import data_folder, dataset, findings, folded
 from tagcheck.belief import of_library
 from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.dataset import Record
 from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import store as review_store
 from tagcheck.review.store import Ask, Key, Review
+from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import entries, look_alikes, tag_rules
 from tagcheck.tag_errors.suggestions import Suggestion, Suggestions
 from tagcheck.tag_errors.tag_rules import Rules
@@ -326,7 +328,7 @@ def test_what_was_accepted_and_applied_is_still_read_as_it_was_written(library, 
 
 
 def test_tags_as_they_were_before_what_was_accepted_was_applied():
-    hashes, column = [name(0), name(1)], {"hat": 0, "dog": 1, "cat": 2}
+    records, column = [Record(name(0), ["hat", "cat"]), Record(name(1), ["dog"])], {"hat": 0, "dog": 1, "cat": 2}
     given = sparse.csr_matrix(np.array([[1, 0, 1], [0, 1, 0]], np.float32))
     accepted = {
         (name(0), "hat", "add"): "accepted",
@@ -337,11 +339,26 @@ def test_tags_as_they_were_before_what_was_accepted_was_applied():
         (name(9), "hat", "add"): "accepted",
         (name(1), "cow", "add"): "accepted",
     }
-    before = of_library.written_before(given, hashes, column, accepted)
+    before = of_library.written_before(given, records, column, accepted, {})
     assert before is not None and before.toarray().tolist() == [[0, 1, 1], [0, 1, 0]]
     waiting = {(name(1), "cat", "add"): "accepted", (name(0), "dog", "add"): "ignored"}
-    assert of_library.written_before(given, hashes, column, waiting) is None
-    assert of_library.written_before(given, hashes, column, {}) is None
+    assert of_library.written_before(given, records, column, waiting, {}) is None
+    assert of_library.written_before(given, records, column, {}, {}) is None
+
+
+def test_parents_that_came_or_went_with_what_was_applied_are_read_as_they_were():
+    column = {"katana": 0, "weapon": 1, "axe": 2}
+    parents = {"katana": frozenset(["weapon", "steel"]), "axe": frozenset(["weapon"])}
+    records = [
+        Record(name(0), ["katana", "weapon"], implied=["weapon"]),
+        Record(name(1), ["katana", "weapon", "axe"], implied=["weapon"]),  # it would have come with the axe
+        Record(name(2), ["katana", "weapon"]),  # it was written by hand
+        Record(name(3), []),
+    ]
+    given = tag_columns([record.tags for record in records], list(column))
+    decided = {(name(row), "katana", "add"): "accepted" for row in range(3)} | {(name(3), "axe", "remove"): "accepted"}
+    before = of_library.written_before(given, records, column, decided, parents)
+    assert before is not None and before.toarray().tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0], [0, 1, 1]]
 
 
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
