@@ -149,8 +149,14 @@ class FastViT(nn.Module):
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255, channels last -> float32 (b, n, d)."""
-        x = self.stem(normalise(pixels, self.constants))
-        return cast(Tensor, x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions)
+        x = normalise(pixels, self.constants)
+        if x.device.type == "cpu" and isinstance(self.stem, nn.Module):
+            # Some convolutions of small pictures add up in another order for several of them.
+            x = torch.cat([self.stem(one) for one in x.split(1)])
+        else:
+            x = self.stem(x)
+        tokens: Tensor = x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions
+        return tokens
 
     def half_tokens(self, pixels: Tensor) -> Tensor:
         """`tokens`, with convolutions in float16."""
