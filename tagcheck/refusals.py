@@ -15,11 +15,8 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 NONE: frozenset[Any] = frozenset()
-NOT_THERE = {
-    ("add", "ignored"),
-    ("remove", "accepted"),
-}  # the answers that say that a tag does not belong to the picture
-THERE = {("remove", "ignored"), ("add", "accepted")}
+# Answers that say that a tag does not belong to the picture, and that it does.
+NOT_THERE, THERE = {("add", "ignored"), ("remove", "accepted")}, {("remove", "ignored"), ("add", "accepted")}
 
 
 class Refusal(NamedTuple):

@@ -32,11 +32,8 @@ FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
 WIDTH, LENGTH = 0.4, 0.5  # of `f`: its standard deviation, and how far it holds together, in logits
 DOWN, UP = 2.5, 0.5  # standard deviations of `shift` to either side, in units of `unsure`
-TAG_SPREAD, FREE_SPREAD, FREE = (
-    0.4,
-    2.0,
-    0.05,
-)  # standard deviations of `d_tag`, and the share of tags with the second one
+TAG_SPREAD, FREE_SPREAD = 0.4, 2.0  # standard deviations of `d_tag`: of most tags, and of the few whose term is large
+FREE = 0.05  # the share of these few
 KNOTS = np.linspace(-2.5, 5.0, 11)  # logits where `f` is fitted; straight between them
 OWN = np.linspace(-8.0, 8.0, 65)  # the values of `d_tag` that are summed over
 AT = np.linspace(-5.5, 5.5, 111)  # logits at which a curve is kept

@@ -373,9 +373,8 @@ class FolderLibrary(Library):
                     f"give each its own sidecar, like {shown(whole)}"
                 )
             first = owned[0][0] if owned else None
-            both = (
-                first is not None and target.own and target.form == first.form == RECORD
-            )  # a trainer makes one table of another
+            # A trainer makes one table of another.
+            both = first is not None and target.own and target.form == first.form == RECORD
             adding = coming_back.get(target, []) + (new if target == first or both else [])
             if here or adding:
                 changes.append(self._change(target, adding, here, habit))

@@ -28,9 +28,8 @@ FOREIGN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found
 # Beside pictures, and never tags.
 SIDE_DATA = frozenset(["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"])
 OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # which may hold tags and are not read
-ARCHIVES = frozenset(
-    [".tar", ".zip", ".7z", ".rar", ".tgz"]
-)  # which may hold pictures and their tags, and are not read
+# Which may hold pictures and their tags, and are not read.
+ARCHIVES = frozenset([".tar", ".zip", ".7z", ".rar", ".tgz"])
 FORBIDDEN = os.stat_result((0,) * 10)
 OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library
 

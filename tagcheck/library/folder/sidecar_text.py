@@ -330,9 +330,8 @@ def edited(
     for keep_marks in (False, True):  # a mark that stays can show what the rest no longer does: that commas part tags
         new = old.without(unwanted, keep_marks)
         present = set(new.names)
-        for tag in sorted(
-            dict.fromkeys(add), key=lambda one: one.endswith(".")
-        ):  # none is to be the only one with its stop
+        # Those that end in a stop come last: none is to be the only one with its stop.
+        for tag in sorted(dict.fromkeys(add), key=lambda one: one.endswith(".")):
             if name(tag) not in present:
                 new = new.with_tag(tag, own, remembered(name(tag)))
                 present.add(name(tag))
