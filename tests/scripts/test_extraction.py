@@ -349,7 +349,16 @@ def test_without_hydrus_nothing_is_written_and_nobody_is_blamed_but_hydrus(shelf
     assert shelf.data.newest(DATASET) is None and not store.shard_paths(shelf.data.embeddings)
 
 
-SHORT_SHARDS = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
+# Each batch takes a while, so that a run is not over before it is killed.
+SHORT_SHARDS = """
+import time
+import advanced_joytag_processing as stage
+from tagcheck.embedding.tagger import Begun
+rows = Begun.rows
+Begun.rows = lambda self: time.sleep(0.1) or rows(self)
+stage.FLUSH_SECONDS, stage.AHEAD_BATCHES = 0.0, 1
+stage.run(stage.main)
+"""
 
 
 def holder(shelf: Shelf) -> int:
