@@ -117,6 +117,9 @@ def load_for_all(folder: DataFolder, dataset: Path, most: int | None) -> None:
             importlib.import_module(name)
         with suppress(ToolError):  # each of them says what is wrong with it
             datasets.hold(folder, dataset, most)
+            data = datasets.load(folder, dataset, most, lambda told: None)
+            hold = importlib.import_module("tagcheck.embedding.store").hold
+            hold(folder.embeddings, (record.hash for record in data.usable()), data.model)
         gc.freeze()  # what a collection never looks at stays shared
 
 

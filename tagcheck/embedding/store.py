@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +29,7 @@ LARGEST = 1e12  # number of an embedding: squares of larger ones, added up over 
 HALF_LEAST = 2.0**-9  # largest number of a row from which float16 is off by less than a thousandth of its length
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 PIXEL_BYTES = 32  # of the digest of a picture's pixels
+MOST_HELD = 400_000  # embeddings that are kept in memory for all: who asks in another order has a copy beside
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
 AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
@@ -287,6 +288,8 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
     than it says or what is no number, or was made by another model than the rest (or than `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
+    if wanted is not None and (held := _HELD.get(folder)) and (taken := held.of(folder, wanted, model)):
+        return taken
     place: dict[str, int] = {}  # hash -> row, counted over all parts
     parts: list[_Part] = []
     starts = [0]
@@ -314,6 +317,48 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
     places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
     return Embeddings(order, _gather(parts, np.array(starts), order, places), *(first or (None, None)))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What was loaded of `asked` hashes while the files of a folder were as `stamp` says; the row of each that is there."""
+
+    stamp: list[tuple[str, int, int]]
+    asked: frozenset[str]
+    found: Embeddings
+    row: dict[str, int]
+
+    def of(self, folder: Path, wanted: dict[str, None], model: str | None) -> Embeddings | None:
+        """What `load` would read; None where it has to be read."""
+        if model not in (None, self.found.model) or not wanted.keys() <= self.asked:
+            return None
+        if self.stamp != _stamp(folder):
+            return None
+        order = [hash for hash in wanted if hash in self.row]
+        if order == self.found.hashes:
+            return self.found
+        places = np.fromiter(map(self.row.__getitem__, order), np.int64, len(order))
+        return replace(self.found, hashes=order, matrix=self.found.matrix[places])
+
+
+_HELD: dict[Path, _Held] = {}
+
+
+def hold(folder: Path, hashes: Iterable[str], model: str | None) -> None:
+    """Load embeddings, `MOST_HELD` at most, and keep them in memory, for forks of this process: `load` takes them from there as long as
+    no file changes.
+    """
+    _HELD.clear()
+    asked, stamp = list(hashes), _stamp(folder)
+    if len(asked) > MOST_HELD:
+        return
+    found = load(folder, asked, model)
+    _HELD[folder] = _Held(stamp, frozenset(asked), found, {hash: row for row, hash in enumerate(found.hashes)})
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    about = ((path.name, path.stat()) for path in _pt_files(folder))
+    return sorted((name, one.st_size, one.st_mtime_ns) for name, one in about)
 
 
 def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:

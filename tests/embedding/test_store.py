@@ -534,3 +534,23 @@ def test_a_damaged_shard_is_put_aside_and_named_where_it_can_be_made_again(tmp_p
     assert set(embedded(tmp_path, "m", "p", said.append)) == {A}
     assert len(said) == 1 and path.name in said[0] and (tmp_path / f"{path.name}.damaged").exists()
     assert load(tmp_path).hashes == [A]
+
+
+def test_what_is_held_is_not_read_again_until_a_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_HELD", {})
+    write(tmp_path, {A: [1, 2], B: [3, 4], D: [5, 6]})
+    store.hold(tmp_path, [B, A, C], "m")
+    read = store._load_shard
+    monkeypatch.setattr(store, "_load_shard", None)
+    assert as_dict(load(tmp_path, [C, B, A], "m")) == {B: [3, 4], A: [1, 2]}
+    found = load(tmp_path, [A, B])
+    assert (found.hashes, found.matrix.tolist(), found.model) == ([A, B], [[1, 2], [3, 4]], "m")
+    monkeypatch.setattr(store, "_load_shard", read)
+    assert as_dict(load(tmp_path, [A, D])) == {A: [1, 2], D: [5, 6]}  # of D nobody asked then
+    with pytest.raises(BadFile, match="is of model m"):
+        load(tmp_path, [A], "other")
+    write(tmp_path, {A: [7, 8]})
+    assert as_dict(load(tmp_path, [A, B])) == {A: [7, 8], B: [3, 4]}
+    monkeypatch.setattr(store, "MOST_HELD", 1)
+    store.hold(tmp_path, [A, B], "m")
+    assert not store._HELD
