@@ -184,7 +184,7 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
         numbers = float(row["unknown"]), float(row["forgotten_share"]), row.get("named_by_tagger")
         judged.append(Judged(record, own, known, sure, row.get("abstained"), told, *numbers))
 
-    for row in classifier_files.out_of_fold_rows(folder, card):
+    for row in classifier_files.said(folder, card).rows():
         seen.append(row["hash"])
         if row["hash"] in left:
             add(row)

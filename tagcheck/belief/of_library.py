@@ -7,7 +7,6 @@ first weighs it; the others read it back (`belief.npz` in the data folder) as lo
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -456,36 +455,32 @@ def load_tagger(
 
 def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list[Told]:
     """What the classifiers of the data folder say of the pictures, out of fold; a damaged one is not used (with a note)."""
-    out = []
+    hashes, out = arrays.as_bytes([record.hash for record in pictures.records[: len(pictures.matrix)]]), []
     for path in listed(folder.classifier, "*_classifier.json"):
         try:
             namespace = data_folder.load(path, classifier_files.CARD).get("namespace", "")
             card = classifier_files.load_card(folder, namespace)
-            if card["embedding"]["model"] != pictures.model:
-                pictures.notes.append(f"the {namespace} classifier was not used: it was trained on other embeddings")
-                continue
-            out.append(_told_by(folder, card, pictures, column))
+            said = classifier_files.said(folder, card)
         except (BadFile, MissingInput) as error:
             pictures.notes.append(f"a classifier was not used: {error}")
+            continue
+        if card["embedding"]["model"] != pictures.model:
+            pictures.notes.append(f"the {namespace} classifier was not used: it was trained on other embeddings")
+            continue
+        columns = np.array(
+            sorted(column[one["series"]] for one in card["series"] if one["series"] in column), dtype=int
+        )
+        place = {int(at): k for k, at in enumerate(columns)}
+        at = arrays.places(said.hashes, hashes)
+        row = np.repeat(at, said.listed.counts)
+        of_name = np.array([place.get(column.get(name, -1), -1) for name in said.listed.names], dtype=np.int64)
+        told = of_name[said.listed.places]
+        here = (row >= 0) & (told >= 0)
+        cells = sparse.csr_matrix((said.chances[here], (row[here], told[here])), shape=(len(hashes), len(columns)))
+        judged = np.zeros(len(hashes), dtype=bool)
+        judged[at[at >= 0]] = True
+        out.append(Told(columns, cells, judged))
     return out
-
-
-def _told_by(folder: DataFolder, card: dict[str, Any], pictures: Pictures, column: dict[str, int]) -> Told:
-    """What one classifier says. Raises `BadFile` or `MissingInput`."""
-    row_of = {record.hash: row for row, record in enumerate(pictures.records[: len(pictures.matrix)])}
-    names = sorted((one["series"] for one in card["series"] if one["series"] in column), key=column.__getitem__)
-    place = {name: at for at, name in enumerate(names)}
-    rows, places, chances = array("i"), array("i"), array("d")
-    judged = np.zeros(len(row_of), dtype=bool)
-    for one in classifier_files.out_of_fold_rows(folder, card):
-        if (row := row_of.get(one["hash"])) is not None:
-            judged[row] = True
-            listed_here = [name for name in one["probabilities"] if name in place]
-            rows.extend([row] * len(listed_here))
-            places.extend(place[name] for name in listed_here)
-            chances.extend(one["probabilities"][name] for name in listed_here)
-    cells = sparse.csr_matrix((np.array(chances), (rows, places)), shape=(len(row_of), len(names)))
-    return Told(np.array([column[name] for name in names], dtype=int), cells, judged)
 
 
 def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> Suggestions:

@@ -22,18 +22,19 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 
-from tagcheck import data_folder, json_files
+from tagcheck import data_folder, json_files, memory
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed, there, write_atomically, write_json
-from tagcheck.json_files import Wrong, anything, either, list_of, map_of, null, number, one_of, record, text, whole
+from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import probabilities, scoring
 from tagcheck.series.labels import Labels, labelled
 from tagcheck.series.mixing import Mixing
 from tagcheck.series.out_of_fold import network_heard
 from tagcheck.series.probabilities import Predictions
+from tagcheck.series.said import Said
 from tagcheck.series.scoring import Candidates, Model
 from tagcheck.series.tagger_says import Prior
 from tagcheck.tag_columns import tag_columns
@@ -47,10 +48,8 @@ LINE = re.compile(rb'\{"hash": ?"([0-9a-f]{64})".*\}')  # a prediction
 ALONE, HEARD = "mixing_", "network_mixing_"  # in front of the names of arrays
 _FILE = record({"name": text(least=1), "sha256": text()})
 _PREDICTION = record(
-    {"hash": text(64, 64), "probabilities": map_of(number()), "predicted": list_of(text())}
-    | {"unknown": number(), "forgotten_share": number()},
-    {"abstained": one_of(None, "unknown_series", "unsure"), "named_by_tagger": text()}
-    | {"tags": list_of(text()), "not_learned": list_of(text())},
+    {"hash": text(), "probabilities": record(), "predicted": list_of(text())}
+    | {"unknown": number(), "forgotten_share": number()}
 )
 
 
@@ -347,6 +346,31 @@ def out_of_fold_rows(folder: DataFolder, card: dict[str, Any]) -> Iterator[dict[
             again = f"run {_made_by(card['namespace'])} again ({error})"
             raise BadFile(f"{path}: record {place} of 'predictions' is not whole: {again}") from None
         yield row
+
+
+_HELD: dict[str, Said] = {}  # what was read before by its digest
+
+
+def said(folder: DataFolder, card: dict[str, Any]) -> Said:
+    """A card's out-of-fold predictions. Raises `MissingInput` or `BadFile` naming the file."""
+    path = _checked(folder, card, "out_of_fold")
+    held = _HELD.get(card["files"]["out_of_fold"]["sha256"])
+    try:
+        return held or Said.of(out_of_fold_rows(folder, card))
+    except (ValueError, TypeError) as error:
+        raise BadFile(
+            f"{path} holds a prediction that is none ({error}): run {_made_by(card['namespace'])} again"
+        ) from None
+
+
+@memory.uncollected()
+def hold(folder: DataFolder) -> None:
+    """Keep the predictions of all classifiers in memory, for forks of this process. What cannot be read is left to who asks for it."""
+    _HELD.clear()
+    for path in listed(folder.classifier, "*_classifier.json"):
+        with suppress(BadFile, MissingInput):
+            card = load_card(folder, str(data_folder.load(path, CARD).get("namespace", "")))
+            _HELD[card["files"]["out_of_fold"]["sha256"]] = said(folder, card)
 
 
 def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str, bytes], list[str]]:

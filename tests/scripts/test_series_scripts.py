@@ -405,6 +405,17 @@ def test_a_classifier_of_another_make_is_asked_to_be_trained_again(own_copy: Dat
         classifier_files.load(own_copy, "series")
 
 
+def test_predictions_are_read_once_for_a_run_and_are_those_of_the_file(own_copy: DataFolder, monkeypatch):
+    monkeypatch.setattr(classifier_files, "_HELD", {})
+    card, wanted = classifier_files.load_out_of_fold(own_copy, "series")
+    asked = set(next(iter(wanted))) - {"fold"} | {"named_by_tagger"}
+    for held in (False, True):
+        found = list(classifier_files.said(own_copy, card).rows())
+        assert found == [{name: row.get(name) for name in asked} for row in wanted], held
+        classifier_files.hold(own_copy)
+        monkeypatch.setattr(classifier_files, "out_of_fold_rows", None)
+
+
 @pytest.mark.parametrize("text", ['"abstained": "sometimes"', '"probabilities": {"series:s1": "0.4"}', '"hash": "12"'])
 def test_a_prediction_that_is_none_is_named(own_copy: DataFolder, text: str):
     card, path = classifier_files.load_card(own_copy, "series"), classifier_files.card_path(own_copy, "series")
@@ -414,8 +425,8 @@ def test_a_prediction_that_is_none_is_named(own_copy: DataFolder, text: str):
     file.write_text(json.dumps(document))
     card["files"]["out_of_fold"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     path.write_text(json.dumps(card))
-    with pytest.raises(BadFile, match="record 4 of 'predictions' is not whole"):
-        classifier_files.load_out_of_fold(own_copy, "series")
+    with pytest.raises(BadFile, match="prediction that is none"):
+        classifier_files.said(own_copy, classifier_files.load_card(own_copy, "series"))
 
 
 def test_a_classifier_made_at_no_time_is_named(own_copy: DataFolder):
