@@ -120,7 +120,8 @@ def test_a_picture_of_which_nothing_is_likely_has_no_cell():
     assert evidence.Block(made, np.array([3])).at(none, none).shape == (0, len(evidence.NAMES))
 
 
-def test_less_memory_changes_nothing_where_all_cells_fit():
+def test_less_memory_changes_nothing_where_all_cells_fit(monkeypatch):
+    monkeypatch.setattr(suggestions, "DRAWN", 1)
     rng = np.random.default_rng(4)
     matrix = rng.normal(size=(500, 16)).astype(np.float32)
     given = (matrix @ rng.normal(size=(16, 80)) > 3).astype(np.float32)
@@ -133,6 +134,7 @@ def test_less_memory_changes_nothing_where_all_cells_fit():
 
 
 def test_where_cells_do_not_fit_some_stand_for_the_unlikely_ones_and_the_same_is_said(monkeypatch):
+    monkeypatch.setattr(suggestions, "DRAWN", 1)
     rng = np.random.default_rng(5)
     matrix = rng.normal(size=(1500, 16)).astype(np.float32)
     belongs = matrix @ rng.normal(size=(16, 40)) > 5
