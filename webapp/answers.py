@@ -17,6 +17,7 @@ from tagcheck.review.exporting import KINDS, as_csv, as_json
 from webapp.security import token
 
 MESSAGES = 20  # that wait for a browser at most
+BEFORE = "Previous card: "  # before what is said of it beside the next one
 
 
 def to_script() -> bool:
@@ -24,9 +25,9 @@ def to_script() -> bool:
     return bool(request.accept_mimetypes.best == "application/json")
 
 
-def go(endpoint: str, message: str = "", **values: Any) -> Response:
-    """Show a page, with what happened on it."""
-    tell(message)
+def go(endpoint: str, message: str = "", of: str = "", **values: Any) -> Response:
+    """Show a page, with what happened on it, or on the card `of` that finding."""
+    tell(message, of=of)
     return redirect(url_for(endpoint, **values), 303)
 
 
@@ -40,16 +41,16 @@ def back() -> str:
     return url_for("views.overview")
 
 
-def tell(*messages: str) -> None:
+def tell(*messages: str, of: str = "") -> None:
     """Have the next page of this browser say these. They are kept here: a cookie of more than 4 kB is lost, with what it said."""
-    waiting: dict[str, deque[str]] = current_app.extensions["tagcheck_messages"]
-    waiting.setdefault(token(), deque(maxlen=MESSAGES)).extend(filter(None, messages))
+    waiting: dict[str, deque[tuple[str, str]]] = current_app.extensions["tagcheck_messages"]
+    waiting.setdefault(token(), deque(maxlen=MESSAGES)).extend((one, of) for one in messages if one)
 
 
-def told() -> Sequence[str]:
-    """What waits to be said to this browser, once."""
-    waiting: dict[str, deque[str]] = current_app.extensions["tagcheck_messages"]
-    return waiting.pop(token(), deque())
+def told(shown: str = "") -> Sequence[str]:
+    """What waits to be said to this browser, once. Beside the card of the finding `shown`, what is of another card says so."""
+    waiting: dict[str, deque[tuple[str, str]]] = current_app.extensions["tagcheck_messages"]
+    return [BEFORE + text if shown and of not in ("", shown) else text for text, of in waiting.pop(token(), ())]
 
 
 def place() -> dict[str, str | None]:

@@ -51,7 +51,7 @@ from webapp import (
     views,
     words,
 )
-from webapp.answers import back, tell, to_script, told
+from webapp.answers import BEFORE, back, tell, to_script, told
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
@@ -83,6 +83,7 @@ def create_app(settings: Settings) -> Flask:
         lambda: {
             **_keys(settings.folder.root),
             "told": told,
+            "before": BEFORE,
             "theme": session.get("theme", "system"),
             "hide_pictures": session.get("hide_pictures", False),
             "library_name": settings.library_name,

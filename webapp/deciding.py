@@ -241,7 +241,7 @@ def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: st
         card = _part(view, finding.id if stay else None)
         return {"message": message, "ok": ok, "stay": stay, "decided": decided, "card": card, **_numbers(view)}
     at = finding.id if stay else queries.step(review(), view, finding.id)
-    return go("views.card", message, **to_query(view, at=at))
+    return go("views.card", message, finding.id, **to_query(view, at=at))
 
 
 def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:

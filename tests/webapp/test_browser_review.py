@@ -477,6 +477,59 @@ def test_messages_cover_nothing_and_focus_goes_to_the_new_card(tab, site):
     assert tab.locator("article").get_attribute("data-id") == shown
 
 
+def test_what_was_decided_is_said_of_its_own_card_and_no_longer_than_beside_the_next_one(tab, site):
+    said = tab.locator("#said")
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    ready(tab)
+    tab.keyboard.press("a")
+    tab.wait_for_selector("#said >> text=Previous card: Accepted: add solo.")
+    settle(tab)
+    tab.keyboard.press("ArrowRight")
+    settle(tab)
+    assert said.inner_text() == ""
+    ready(tab)
+    tab.keyboard.press("n")
+    tab.wait_for_selector("#said >> text=Previous card: Ignored: add solo.")
+    settle(tab)
+    tab.keyboard.press("ArrowLeft")
+    tab.wait_for_function("() => document.getElementById('said').innerText === ''")
+    tab.keyboard.press("Backspace")
+    tab.wait_for_selector("#said >> text=Undone: Ignored: add solo.")
+    settle(tab)
+    tab.keyboard.press("ArrowRight")
+    settle(tab)
+    assert said.inner_text() == ""
+    tab.evaluate("say('Side by side.')")
+    tab.keyboard.press("ArrowRight")
+    settle(tab)
+    assert said.inner_text() == ""
+
+
+def test_a_decision_that_the_server_refuses_is_shown_again_with_the_reason(tab, site):
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    ready(tab)
+    shown = tab.locator("article").get_attribute("data-id")
+    refused = {
+        "status": 500,
+        "content_type": "application/json",
+        "body": '{"message": "The disk is full.", "ok": false}',
+    }
+    tab.route("**/decide*", lambda route: route.fulfill(**refused))
+    tab.keyboard.press("a")
+    tab.wait_for_function(f"() => document.querySelector('article')?.dataset.id === '{shown}'")
+    tab.wait_for_selector("#said >> text=The disk is full.")
+    tab.problems.clear()  # the browser's own line about the 500
+
+
+def test_without_a_script_what_was_decided_is_said_as_of_the_card_before(window, site):
+    tab = window(java_script_enabled=False)
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    tab.locator('button[data-action="accept"]').click()
+    assert tab.locator("#said").inner_text().startswith("Previous card: Accepted: add solo.")
+    tab.locator('a[data-action="next"]').click()
+    assert tab.locator("#said").inner_text() == ""
+
+
 @pytest.mark.parametrize("size", [(390, 844), (683, 384), (1366, 480)])
 def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(window, site, size):
     tab = window(*size)

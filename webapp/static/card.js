@@ -17,6 +17,8 @@ const page = {
   moving: false,
   get pending() { return outbox.pending; },
   held: [],         // keys that were pressed before their card was there, in order
+  left: null,       // the id of the card that was shown before this one
+  answer: {},       // what the last decision was answered with: its text, and the id of its card
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
 };
 
@@ -32,12 +34,31 @@ function warm(card) {
 function show(card, push = true) {
   page.stage?.end();
   const made = parsed(card.html).querySelector("article");
+  const left = article().dataset.id;
   holder.replaceChildren(document.adoptNode(made));
+  if (left !== card.id) {
+    page.left = left;
+    say("");
+    tellAnswer();
+  }
   page.moving = false;
   if (push) history.pushState({ id: card.id }, "", card.url);
   enter();
   document.getElementById("heading").focus({ preventScroll: true });
   release();
+}
+
+// What was decided is said beside the next card as of the card before, and beside later ones no more: it would seem to be about them.
+function tellAnswer() {
+  const { text, of } = page.answer;
+  if (of === article().dataset.id) say(text);
+  else if (text && of === page.left) say(holder.dataset.before + text);
+}
+
+// For the page that comes next, whichever it is.
+function keepAnswer(text = "", of = "") {
+  sessionStorage.setItem("told", text);
+  sessionStorage.setItem("told of", of);
 }
 
 function enter() {
@@ -113,7 +134,7 @@ async function goOn() {
   if (card) return show(card);
   await outbox.sending;  // the list's end as the server sees it counts what was just decided
   if (token !== page.token) return;
-  sessionStorage.setItem("told", document.getElementById("said").innerText);
+  keepAnswer(page.answer.text, page.answer.of);
   location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
 }
 
@@ -192,7 +213,7 @@ function decide(button) {
 function send(target, data, here, moved) {
   const token = page.token;
   return outbox.send(target, data, (body) => {
-    say(body.message);
+    page.answer = { text: body.message, of: here.id };
     count(body);
     drop(body.decided ?? []);
     if (body.card && (!moved || !body.ok)) {
@@ -201,8 +222,11 @@ function send(target, data, here, moved) {
     } else if (!moved && !body.stay) {
       goOn();
     }
-  }, () => {
-    if (moved && token === page.token) location.assign(here.url);
+    tellAnswer();
+  }, (error) => {
+    if (!moved || token !== page.token) return;
+    keepAnswer(error.message, here.id);
+    location.assign(here.url);
   }, patiently);
 }
 
@@ -236,12 +260,13 @@ function drop(decided) {
 // Undo and redo wait for their turn behind the decisions that were made before them.
 function walk(button) {
   return outbox.send(button.formAction, new FormData(form()), (body) => {
-    say(body.message);
     count(body);
     if (body.card) {
       forget();
       show(body.card);
     }
+    page.answer = {};  // what it said may be undone
+    say(body.message);
   });
 }
 
@@ -327,8 +352,12 @@ holder.addEventListener("submit", (event) => {
     form().elements.own_tag.focus();
     return say("Type the tag first.");
   }
+  const here = article().dataset.id;
   if (["undo", "redo"].includes(button.dataset.action)) walk(button);
-  else if (["open", "relate"].includes(button.dataset.action)) outbox.send(button.formAction, new FormData(form(), button), (body) => say(body.message));
+  else if (["open", "relate"].includes(button.dataset.action)) outbox.send(button.formAction, new FormData(form(), button), (body) => {
+    page.answer = { text: body.message, of: here };
+    tellAnswer();
+  });
   else decide(button);
 });
 
@@ -345,4 +374,9 @@ addEventListener("scroll", look, { capture: true, passive: true });  // of the w
 addEventListener("resize", look);
 window.addEventListener("popstate", () => location.reload());
 document.addEventListener("swipe", (event) => actions[event.detail]());
+if (told) {
+  page.left = sessionStorage.getItem("told of");
+  page.answer = { text: told, of: page.left };
+  tellAnswer();
+}
 enter();

@@ -9,7 +9,7 @@ const plural = (number, one) => `${number.toLocaleString("en")} ${one}${number =
 function say(text) {
   const line = document.createElement("p");
   line.textContent = line.title = text;
-  document.getElementById("said").replaceChildren(line);
+  document.getElementById("said").replaceChildren(...(text ? [line] : []));
 }
 
 const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
@@ -43,7 +43,7 @@ const outbox = {
     outbox.wait(1);
     outbox.sending = outbox.sending.then(() => how(target, { method: "POST", body, keepalive })).then(answered).catch((error) => {
       say(error.message);
-      failed();
+      failed(error);
     }).finally(() => outbox.wait(-1));
     return outbox.sending;
   },
