@@ -53,6 +53,7 @@ REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests
 LOCK = PROJECT / "requirements.lock"
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
 MEGA = 1_000_000
+GRACE = 5  # seconds in which a stage that Ctrl-C has reached ends by itself
 
 
 class Failed(ToolError):
@@ -274,9 +275,22 @@ def run_stages(demo: Path) -> None:
 
 def stage(name: str, *arguments: str) -> None:
     say(" ".join(["python", name, *arguments]))
-    code = subprocess.call([str(PYTHON), str(PROJECT / name), *arguments], env=environment())
+    process = subprocess.Popen([str(PYTHON), str(PROJECT / name), *arguments], env=environment())
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = end_of(process)
     if code:
         raise Failed(f"{name} ended with {code}: see above", code)
+
+
+def end_of(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a stage after Ctrl-C, which reached it too: it finishes what is in hand. One that it did not reach is told."""
+    try:
+        return process.wait(GRACE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.terminate()
+        return process.wait()
 
 
 def serve(demo: Path, port: int) -> None:

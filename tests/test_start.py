@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -127,3 +129,21 @@ def test_a_locked_environment_takes_the_lock_alone_and_checks_each_file(monkeypa
     monkeypatch.setattr("venv.create", lambda *_, **options: None)
     start.make_environment("auto", locked=True)
     assert len(asked) == 4  # what was installed for a Python that is there no more counts for nothing
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_ends_the_page_and_what_serves_it_in_a_word(tmp_path):
+    (tmp_path / "data").mkdir()
+    code = f"""
+import sys
+from pathlib import Path
+import start
+start.PYTHON, start.show = sys.executable, lambda port: None
+start.script.run(lambda: start.serve(Path({str(tmp_path)!r}), 0))
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, start_new_session=True, **pipes)
+    assert "Ctrl-C ends it" in process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0 and said.splitlines()[-1] == "ended" and "error" not in said, said

@@ -13,6 +13,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,14 +117,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         anybody = "anybody who reaches it can read your pictures and change tags: there is no login"
         script.say(f"warning: served on {args.host}, {anybody}")
     reading = threading.Thread(target=read_reports, args=(app.extensions["tagcheck"],), name="first", daemon=True)
-    reading.start()
-    reading.join(state.FIRST)
-    print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
     try:
+        reading.start()
+        reading.join(state.FIRST)
+        print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+    except KeyboardInterrupt:  # the way to end it
+        script.say(end_in_words(app.extensions["tagcheck_jobs"].running()))
     finally:
-        server.server_close()
+        with suppress(KeyboardInterrupt):  # who presses it twice does not wait for answers that are under way
+            server.server_close()
     return 0
+
+
+def end_in_words(job: running.Job | None) -> str:
+    """What the end of the page leaves unfinished, if anything."""
+    if job is None:
+        return "ended"
+    left = "the next start finishes it" if job.lead else "run the detectors again"
+    return f"ended in the middle of {job.words[0].lower()}{job.words[1:]}: {left}"
 
 
 def read_reports(shared: state.Shared) -> None:

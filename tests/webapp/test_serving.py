@@ -17,6 +17,8 @@ import web_attacks
 
 from tagcheck.errors import UsageError
 from webapp import serving
+from webapp.app import end_in_words
+from webapp.running import Job
 
 PROJECT = web_attacks.TESTS.parent
 
@@ -49,7 +51,7 @@ def test_a_port_that_is_none_is_refused(port):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
-def test_few_descriptors_are_enough_and_a_signal_ends_it_in_one_line(folder, tmp_path):
+def test_few_descriptors_are_enough_and_a_signal_ends_it_in_a_word(folder, tmp_path):
     code = f"""
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
@@ -67,4 +69,22 @@ runpy.run_path("webapp/app.py", run_name="__main__")
     before = time.process_time(), os.times().children_user
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in said, (before, said)
+    assert process.returncode == 0 and said.splitlines()[-1] == "ended" and "error" not in said, (before, said)
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (None, "ended"),
+        (
+            Job("detect", "Running the detectors"),
+            "ended in the middle of running the detectors: run the detectors again",
+        ),
+        (
+            Job("apply", "Writing 2 changes to my tags", lead=lambda job: None),
+            "ended in the middle of writing 2 changes to my tags: the next start finishes it",
+        ),
+    ],
+)
+def test_what_the_end_leaves_unfinished_is_said(job, said):
+    assert end_in_words(job) == said
