@@ -1043,8 +1043,8 @@ def test_an_own_tag_that_changes_nothing_is_told_why(page, tag, said):
     card = page.get("/error-review/card?type=incorrect_tags")
     finding = re.search(r'name="finding" value="([^"]+)"', card)[1]
     form = {"csrf": page.token(), "finding": finding, "own": "add", "own_tag": tag}
-    page.client.post("/error-review/decide", data=form)
-    assert f"<p>{said}" in page.get("/error-review/card")
+    answer = page.client.post("/error-review/decide", data=form)
+    assert f"<p>{said}" in page.get(answer.headers["Location"])
 
 
 def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):
