@@ -25,9 +25,9 @@ def to_script() -> bool:
     return bool(request.accept_mimetypes.best == "application/json")
 
 
-def go(endpoint: str, message: str = "", of: str = "", **values: Any) -> Response:
+def go(endpoint: str, message: str = "", of: str | None = None, **values: Any) -> Response:
     """Show a page, with what happened on it, or on the card `of` that finding."""
-    tell(message, of=of)
+    tell(message, of=of or "")
     return redirect(url_for(endpoint, **values), 303)
 
 
