@@ -1,7 +1,7 @@
 """Bring every mapped picture's tags up to date and give each new picture its JoyTag embedding.
 
     python advanced_joytag_processing.py
-    python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --first 2000
+    python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --first 10min
     python advanced_joytag_processing.py --model SmilingWolf/wd-vit-tagger-v3 --name wd
 
 Reads   mappings/dataset_mapping_<UTC>.json (the newest, or --mapping), the library, JoyTag's files
@@ -9,8 +9,8 @@ Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet),
         advanced_embeddings/same_picture.json (what copies look like to this tagger, measured once),
         and last datasets/advanced_joytag_complete_<UTC>.json; with --name only advanced_embeddings/NAME/
 
-Pictures are taken in an order of which every beginning is spread over pages, series and time, so that --first N
-gives a first look; the next run continues with the rest. Every run reads the tags again, and pictures only once. A picture that cannot be read is a record with
+Pictures are taken in an order of which every beginning is spread over pages, series and time, so that --first 2000
+or --first 10min gives a first look; the next run continues with the rest. Every run reads the tags again, and pictures only once. A picture that cannot be read is a record with
 its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
 decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
 command goes on. With --store URL shards also stand in an object store or a shared folder (docs/scale.md). A further tagger's embeddings get a --name and stand beside the first's: find_mistagged_images.py
@@ -23,17 +23,18 @@ if __name__ == "__main__":  # before what takes seconds to import
     interruption.end_at_once()
 
 import argparse
+import re
 import secrets
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -61,12 +62,35 @@ from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
 from tagcheck.writing.ledger import outcomes
 
+T = TypeVar("T")
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
 PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
 PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
+CHECKED_EVERY = 1.0  # seconds, whether a first look has time left
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
 SPENT = ("reading", "decoding", "waiting", "computing", "writing")  # what seconds are told of
 MEGA = 1_000_000
+UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
+
+
+class First(NamedTuple):
+    """How far a first look goes: the pictures that have an embedding then, the seconds that the run takes. None is no limit."""
+
+    pictures: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "First":
+        """An option's type: a number of pictures, or a time such as 90s, 10min or 2h."""
+        found = re.fullmatch(r"(\d+)(s|min|h)?", text, re.ASCII)
+        if not found or not int(found[1]):
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pictures nor a time such as 10min")
+        number, unit = int(found[1]), found[2]
+        return cls(seconds=number * UNITS[unit]) if unit else cls(number)
+
+    def until(self, began: float, job: "Job", reused: int) -> "Until | None":
+        """The end of a run that `began` then (`time.monotonic`), where that is a time; `reused` pictures had an embedding."""
+        return None if self.seconds is None else Until(began + self.seconds, job, reused)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,9 +113,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_option(parser, "--precision", precision, "auto", choices=("auto", *joytag_network.PRECISIONS))
     script.add_whole(parser, "--batch-size", "pictures computed at once (default: what suits the device)")
     script.add_whole(parser, "--limit", "embed at most N new pictures in this run (default: all)", low=0)
-    first = "for a first look, stop when N pictures have been embedded in all (default: no such limit)"
-    script.add_whole(parser, "--first", first)
-    script.add_whole(parser, "--max-embeddings", "the same as --first", dest="first")
+    first = "for a first look, stop when N pictures have been embedded in all, or after a time such as 10min (default: no such limit)"
+    script.add_option(parser, "--first", first, First(), metavar="N", type=First.read)
+    script.add_option(
+        parser,
+        "--max-embeddings",
+        "the same as --first (default: no such limit)",
+        First(),
+        metavar="N",
+        type=First.read,
+        dest="first",
+    )
     script.add_whole(parser, "--decoders", "processes that decode pictures (default: what suits the device)")
     again = "try again the files that no decoder here could read (default: not before a decoder or a limit changes)"
     script.add_switch(parser, "--retry", again)
@@ -135,8 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         job, tools = Job.of(args, library, model, folder, limits), decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
-        wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
-        work = embed_by_engine(args, job, wanted, message)
+        reused = sum(info.hash in done for info in infos)
+        wanted = to_embed(infos, new, pages, reused, args.first.pictures, args.limit)
+        work = embed_by_engine(args, job, wanted, message, args.first.until(began, job, reused))
         failed, damaged = keep_failures(folder, tools, known, work)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
@@ -379,17 +412,47 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
-def embed_by_engine(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
+@dataclass(frozen=True)
+class Until:
+    """The time (`time.monotonic`) at which a run is to end, with the measuring of copies that follows embedding."""
+
+    end: float
+    job: Job
+    reused: int
+
+    def over(self, items: Iterable[T], work: Work) -> Iterator[T]:
+        """The items, until no time is left. What measuring takes is told by the time that a picture took so far."""
+        start = looked = time.monotonic()
+        for number, item in enumerate(items, 1):
+            yield item
+            now, done = time.monotonic(), len(work.tried)
+            if now - looked > CHECKED_EVERY and done:
+                looked, have = now, self.reused + done - len(work.failures)
+                left = measuring.changes(self.job.folder.embeddings, self.job.model, have)
+                left += max(number - done, 0)  # decoded, and on their way through the network
+                if now + left * (now - start) / done > self.end:
+                    return
+
+
+def embed_by_engine(
+    args: argparse.Namespace,
+    job: Job,
+    new: Sequence[FileInfo],
+    message: script.Shown | None,
+    until: Until | None = None,
+) -> Work:
     """`embed` here or on a cluster; the store that was named, if any, gets what it lacks."""
     if args.engine == "ray":
-        work = embed_on_cluster(args, job, new, message)
+        work = embed_on_cluster(args, job, new, message, until)
     else:
-        work = embed(job, new, args.decoders, message)
+        work = embed(job, new, args.decoders, message, until)
     exchange_shards(args.store, job.folder)
     return work
 
 
-def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None) -> Work:
+def embed(
+    job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None, until: Until | None = None
+) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
     if not new:
@@ -399,9 +462,9 @@ def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: scri
     hashes, ahead = [info.hash for info in new], AHEAD_BATCHES * model.batch_size * model.network.lanes
     files = prepared(hashes, job.reader(new), job.library.render, processes, ahead, work.clocks)
     maker = secrets.token_hex(4) if job.shared else ""
-    with ShardWriter(job.shards, model.id, model.preprocess_id, maker=maker) as writer:
-        written = time.monotonic()
-        for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
+    with closing(files), ShardWriter(job.shards, model.id, model.preprocess_id, maker=maker) as writer:
+        written, seen = time.monotonic(), script.shown(files, len(new), "embedding", message)
+        for hash, row in embedded_rows(until.over(seen, work) if until else seen, model, work):
             start = time.monotonic()
             writer.add([hash], row[None], [work.sizes[hash]], [work.thumbnails.pop(hash)], [work.pixels.get(hash)])
             if start - written > FLUSH_SECONDS:
@@ -428,7 +491,13 @@ def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[s
     say(f"{plural(found.changes, 'changed picture')}: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
-def embed_on_cluster(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
+def embed_on_cluster(
+    args: argparse.Namespace,
+    job: Job,
+    new: Sequence[FileInfo],
+    message: script.Shown | None,
+    until: Until | None = None,
+) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     size = min(max(len(new) // PARTS, PART[0]), PART[1])
     parts = [new[start : start + size] for start in range(0, len(new), size)]
@@ -436,7 +505,8 @@ def embed_on_cluster(args: argparse.Namespace, job: Job, new: Sequence[FileInfo]
     total = Work()
 
     def pictures() -> Iterator[str]:
-        for some in cluster.over_parts(make, parts, args.address, args.workers):
+        done = cluster.over_parts(make, parts, args.address, args.workers)
+        for some in until.over(done, total) if until else done:
             total.add(some)
             yield from some.tried
 

@@ -65,6 +65,15 @@ def wanted(folder: Path, model: Tagger, pictures: int) -> bool:
     return found is None or found.preprocess != model.preprocess_id or pictures > AGAIN * found.library
 
 
+def changes(folder: Path, model: Tagger, pictures: int) -> int:
+    """How many changed pictures `measure` embeds for a library of so many pictures, 0 where it is not `wanted`."""
+    return TIMES * _to_change(pictures) if wanted(folder, model, pictures) else 0
+
+
+def _to_change(pictures: int) -> int:
+    return min(pictures, MOST, max(AT_LEAST, pictures // SHARE))
+
+
 def measure(
     folder: Path, hashes: Sequence[str], model: Tagger, read: Callable[[str], bytes], limits: Limits
 ) -> Measured | None:
@@ -75,7 +84,7 @@ def measure(
     drawn = sorted(hashes[row] for row in rng.permutation(len(hashes))[:ORDINARY].tolist())
     found = store.load(folder, drawn, model.id)
     thumbnails, known = store.load_thumbnails(folder, found.hashes, BYTES)
-    candidates, count = rng.permutation(np.flatnonzero(known)), min(MOST, max(AT_LEAST, len(hashes) // SHARE))
+    candidates, count = rng.permutation(np.flatnonzero(known)), _to_change(len(hashes))
     rows, changes = _changed(found.hashes, candidates, count, model, read, limits, rng)
     if len(changes) < FEWEST:
         return None

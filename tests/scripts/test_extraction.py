@@ -451,3 +451,37 @@ def test_a_first_look_is_spread_and_the_next_run_goes_on_with_the_rest(shelf, ca
     assert seen < {one.hash for one in data.records} and len(data.records) == 12
     data = shelf.run()
     assert (len(data.records), data.header["summary"]["reused"], data.share(24)) == (24, 12, "24 pictures")
+
+
+class Ticking:
+    """A clock of which each look takes a second."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 1
+        return self.now
+
+
+def test_a_first_look_may_be_a_time_in_which_what_copies_look_like_is_measured_too(shelf, monkeypatch):
+    for seed in range(40):
+        shelf.put(f"{seed}.png", picture(seed), f"series:{seed % 4}")
+    embedded = []
+    monkeypatch.setattr(stage, "CHECKED_EVERY", 0)
+    for changed in (0, 5):
+        monkeypatch.setattr(stage, "time", Ticking())
+        monkeypatch.setattr(stage.measuring, "changes", lambda folder, model, pictures, of=changed: of)
+        summary = shelf.run("--first", "1min").header["summary"]
+        embedded.append(summary["embedded"])
+        assert 40 < summary["seconds"]["total"] + 1.5 * changed < 61
+    assert 40 > embedded[0] > embedded[1] > 4
+    monkeypatch.undo()
+    assert len(shelf.run("--first", "1h").records) == 40
+
+
+@pytest.mark.parametrize("wrong", ["0", "-3", "0min", "1.5h", "ten", "10 m", "\u0663"])
+def test_a_first_look_is_a_number_of_pictures_or_a_time(shelf, capsys, wrong):
+    with pytest.raises(SystemExit):
+        shelf.run(f"--first={wrong}")
+    assert "neither a number of pictures nor a time such as 10min" in capsys.readouterr().err
