@@ -1121,29 +1121,38 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def clean_tag(tag: str) -> str:
-    """A tag as Hydrus stores it, "" for nothing: lower case, 1024 characters, single spaces, no leading "-" or "system:",
-    and a second colon before a tag that begins with its only one.
+    """A tag as Hydrus stores it, "" for nothing; a namespace alone is none."""
+    made = _cleaned(tag)
+    _, colon, rest = made.partition(":")
+    return made if rest or not colon else ""
+
+
+def _cleaned(tag: str) -> str:
+    """Lower case, 1024 characters, single spaces, no leading "-" or "system:", and a second colon before a tag that begins with
+    its only one.
     """
     tag = tag[:1024].lower()
     if tag.startswith(":") and ":" not in tag[1:] and len(tag) > 1:
         tag = f":{tag}"
-    tag = _stripped(tag)
     if ":" not in tag:
-        return tag
-    head, _, rest = tag.partition(":")
+        return _stripped(tag)
+    tag = _stripped(tag)  # which "system:" may take the colon of
+    head, rest = tag.split(":", 1) if ":" in tag else ("", tag)
     head, rest = _stripped(head), _stripped(rest)
-    if not rest:
-        return ""
-    if head:
-        return f"{head}:{rest}"
-    return f":{rest}" if ":" in rest else rest
+    return f"{head}:{rest}" if head or ":" in rest else rest
 
 
 def _stripped(text: str) -> str:
-    invisible = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufeff"
-    text = "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Co", "Cs") and one not in invisible)
+    wide = r"\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ue000-\uf8ff"
+    text = re.sub(rf"[\x00-\x1f\x7f-\x9f{wide}\U000f0000-\U000ffffd\U00100000-\U0010fffd]", "", text)
     text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r"^(-|system:)+", "", text).strip()
+    text = re.sub(r"^(-|system:)+", "", text).strip()
+    if not any("\u1100" <= one <= "\u11ff" or "\uac00" <= one <= "\ud7af" for one in text):
+        text = text.replace("\u3164", "")  # a blank of Korean script
+    joiners = {"\u200c", "\u200d"}
+    if all(one in joiners or " " <= one <= "~" or "\xa0" <= one <= "\u024f" for one in text):
+        text = "".join(one for one in text if one not in joiners)  # which Latin letters do not need
+    return re.sub(r"\s+", " ", text).strip()
 
 
 @route("POST", "/add_tags/add_tags", 2)
@@ -1235,8 +1244,8 @@ def get_siblings_and_parents(client: HydrusServer, asked: dict[str, Any]) -> dic
     if "tags" not in asked:
         raise bad_request('The required parameter "tags" was missing!')
     wanted = _parsed(asked, "tags", [])
-    if not all(clean_tag(tag) or clean_tag(tag.rstrip(": ")) for tag in wanted):
-        raise bad_request('Tag "" was empty!')  # a namespace alone is none, and not refused
+    if not all(map(_cleaned, wanted)):
+        raise bad_request('Tag "" was empty!')  # a namespace alone is not refused
     tags = [tag for tag in map(clean_tag, wanted) if tag]
 
     def related(tag: str, key: str) -> dict[str, Any]:

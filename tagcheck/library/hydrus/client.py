@@ -386,7 +386,11 @@ class Hydrus(Library):
     def relations(self, tags: Iterable[str]) -> dict[str, dict[str, Relation]]:
         """Siblings and parents of each tag, by tag service: `relations(["elf"])["elf"][service].ideal`."""
         found: dict[str, dict[str, Relation]] = {tag: {} for tag in tags}
-        spelled = {tag_answers.to_hydrus(tag): tag for tag in found if tag_answers.is_text(tag)}
+        spelled = {
+            wire: tag
+            for tag in found
+            if tag_answers.cleaned(wire := tag_answers.to_hydrus(tag)) and tag_answers.from_hydrus(wire) == tag
+        }
         for answer in self._answers("/add_tags/get_siblings_and_parents", "tags", list(spelled)):
             for wire, services in answer["tags"].items():
                 if wire in spelled:
@@ -492,11 +496,11 @@ class Hydrus(Library):
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
         """Tags that Hydrus would store in another spelling ("" for not at all), or read back as another tag ("::")."""
-        wanted = {tag_answers.to_hydrus(tag): tag for tag in sorted(tags) if tag_answers.is_text(tag)}
-        refused = {tag: "" for tag in tags if not tag_answers.is_text(tag)}
-        kept = self._cleaned(list(wanted))
-        for wire, tag in wanted.items():
-            stored = wire if wire in kept else next(iter(self._cleaned([wire])), "")
+        wanted, refused = {tag: tag_answers.to_hydrus(tag) for tag in sorted(tags)}, {}
+        kept = self._cleaned(list(wanted.values()))
+        for tag, wire in wanted.items():
+            alone = wire in kept and wire == tag_answers.cleaned(wire)  # else another of them may have become this one
+            stored = wire if alone else next(iter(self._cleaned([wire])), "")
             if tag_answers.from_hydrus(stored) != tag:
                 refused[tag] = tag_answers.from_hydrus(stored)
         return refused

@@ -5,7 +5,6 @@ Pure functions on the API's own JSON; nothing here sends anything. A row is one 
 """
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,18 @@ _REPOSITORY_ACTIONS = {
 }
 
 
+LONGEST = 1024  # characters of a tag
+# Characters that Hydrus takes out of tags: control characters, marks of direction, private use, halves of surrogate pairs.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ue000-\uf8ff"
+    "\U000f0000-\U000ffffd\U00100000-\U0010fffd]"
+)
+_HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7af]")
+_FILLER = "\u3164"  # a blank of Korean script, taken out of other tags
+_JOINERS = "\u200c\u200d"  # kept where a script needs them
+_LATIN = re.compile(f"[ -~\xa0-\u024f{_JOINERS}]+")
+
+
 @dataclass(frozen=True)
 class Relation:
     """How one tag service shows a tag: as `ideal`, for any of `siblings`, and whenever one of `descendants` is shown."""
@@ -66,25 +77,37 @@ def to_hydrus(tag: str) -> str:
 
 
 def from_hydrus(tag: str) -> str:
-    """The tag without the colon that Hydrus puts before a tag that begins with one.
+    """The tag without the colon that Hydrus puts before a tag that begins with its only one: `to_hydrus` the other way.
 
-    >>> from_hydrus("::d"), from_hydrus("series:x")
-    (':d', 'series:x')
+    >>> from_hydrus("::d"), from_hydrus("series:x"), from_hydrus("::a:b")
+    (':d', 'series:x', '::a:b')
     """
-    return tag[1:] if tag.startswith("::") else tag
+    return tag[1:] if tag.startswith("::") and ":" not in tag[2:] else tag
 
 
-def is_text(tag: str) -> bool:
-    """Whether Hydrus can be asked about a tag: half of a pair of surrogates, from a damaged file, is no text, and a call with a tag
-    of which Hydrus leaves nothing (`-`, `system:`) is refused as a whole.
+def cleaned(tag: str) -> str:
+    """What Hydrus (v682) makes of a tag as it is sent, "" where it leaves nothing. A call for the siblings of such a tag is refused
+    as a whole; what is to be written is asked of Hydrus itself.
 
-    >>> is_text("-_-"), is_text(":-"), is_text("--"), is_text("system:")
-    (True, True, False, False)
+    >>> cleaned("-_-"), cleaned(":: -"), cleaned("- "), cleaned("System:"), cleaned("series:-x")
+    ('_-', ':: -', '', '', 'series:x')
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in tag):
-        return False
-    rest = re.sub(r"system:|[-:\s\u3164]", "", tag.lower())
-    return bool(re.fullmatch(r":[-:]*", tag)) or any(unicodedata.category(letter)[0] != "C" for letter in rest)
+    tag = to_hydrus(tag[:LONGEST].lower())
+    if ":" not in tag:
+        return _stripped(tag)
+    first, colon, rest = _stripped(tag).partition(":")
+    first, rest = map(_stripped, (first, rest) if colon else ("", first))
+    return f"{first}:{rest}" if first or ":" in rest else rest
+
+
+def _stripped(text: str) -> str:
+    text = re.sub(r"\s+", " ", _INVISIBLE.sub("", text)).strip()
+    text = re.sub("^(-|system:)+", "", text).strip()
+    if not _HANGUL.search(text):
+        text = text.replace(_FILLER, "")
+    if _LATIN.fullmatch(text) or not text.strip(_JOINERS):
+        text = re.sub(f"[{_JOINERS}]", "", text)
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def relation(answer: Mapping[str, Any]) -> Relation:
