@@ -66,6 +66,7 @@ T = TypeVar("T")
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
 PART = (8, 256)  # pictures that a worker of a cluster is given at once, at least and at most, and what a lost one costs
 PARTS = 32  # into which few pictures are divided, so that all workers have some until the end
+MEASURING = 0.25  # share of the time of a first look; where measuring copies would take more, a later run does it
 CHECKED_EVERY = 1.0  # seconds, whether a first look has time left
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
 SPENT = ("reading", "decoding", "waiting", "computing", "writing")  # what seconds are told of
@@ -90,7 +91,7 @@ class First(NamedTuple):
 
     def until(self, began: float, job: "Job", reused: int) -> "Until | None":
         """The end of a run that `began` then (`time.monotonic`), where that is a time; `reused` pictures had an embedding."""
-        return None if self.seconds is None else Until(began + self.seconds, job, reused)
+        return None if self.seconds is None else Until(began + self.seconds, self.seconds, job, reused)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -169,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         reused = sum(info.hash in done for info in infos)
         wanted = to_embed(infos, new, pages, reused, args.first.pictures, args.limit)
-        work = embed_by_engine(args, job, wanted, message, args.first.until(began, job, reused))
+        until = args.first.until(began, job, reused)
+        work = embed_by_engine(args, job, wanted, message, until)
         failed, damaged = keep_failures(folder, tools, known, work)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
@@ -185,7 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.name:
             print(outcome(summary) + f" -> {folder.embeddings}")
             return 0
-        measure_copies(job, infos, records)
+        if until is None or not until.pace or until.measuring(summary["ok"]):
+            measure_copies(job, infos, records)
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
@@ -412,26 +415,32 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Until:
-    """The time (`time.monotonic`) at which a run is to end, with the measuring of copies that follows embedding."""
+    """The time (`time.monotonic`) at which a run of so many `seconds` is to end, with the measuring of copies that follows embedding."""
 
     end: float
+    seconds: float
     job: Job
     reused: int
+    pace: float = 0.0  # seconds that a picture took so far
 
     def over(self, items: Iterable[T], work: Work) -> Iterator[T]:
-        """The items, until no time is left. What measuring takes is told by the time that a picture took so far."""
+        """The items, until no time is left."""
         start = looked = time.monotonic()
         for number, item in enumerate(items, 1):
             yield item
             now, done = time.monotonic(), len(work.tried)
             if now - looked > CHECKED_EVERY and done:
-                looked, have = now, self.reused + done - len(work.failures)
-                left = measuring.changes(self.job.folder.embeddings, self.job.model, have)
-                left += max(number - done, 0)  # decoded, and on their way through the network
-                if now + left * (now - start) / done > self.end:
+                looked, self.pace = now, (now - start) / done
+                decoded = max(number - done, 0)  # and on their way through the network
+                if now + decoded * self.pace + self.measuring(self.reused + done - len(work.failures)) > self.end:
                     return
+
+    def measuring(self, pictures: int) -> float:
+        """The seconds in which copies of so many pictures are measured; 0 where that is left to a later run, since it would take too much of this."""
+        took = self.pace * measuring.changes(self.job.folder.embeddings, self.job.model, pictures)
+        return took if took <= MEASURING * self.seconds else 0.0
 
 
 def embed_by_engine(

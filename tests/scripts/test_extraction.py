@@ -467,15 +467,17 @@ class Ticking:
 def test_a_first_look_may_be_a_time_in_which_what_copies_look_like_is_measured_too(shelf, monkeypatch):
     for seed in range(40):
         shelf.put(f"{seed}.png", picture(seed), f"series:{seed % 4}")
-    embedded = []
+    embedded, measured = [], []
     monkeypatch.setattr(stage, "CHECKED_EVERY", 0)
-    for changed in (0, 5):
+    monkeypatch.setattr(stage, "measure_copies", lambda job, infos, records: measured.append(len(records)))
+    for changed in (0, 4, 500):
         monkeypatch.setattr(stage, "time", Ticking())
         monkeypatch.setattr(stage.measuring, "changes", lambda folder, model, pictures, of=changed: of)
         summary = shelf.run("--first", "1min").header["summary"]
         embedded.append(summary["embedded"])
-        assert 40 < summary["seconds"]["total"] + 1.5 * changed < 61
+        assert changed == 500 or 40 < summary["seconds"]["total"] + 1.5 * changed < 61
     assert 40 > embedded[0] > embedded[1] > 4
+    assert measured == [sum(embedded[:2])], "none to measure, some, and too many for a minute"
     monkeypatch.undo()
     assert len(shelf.run("--first", "1h").records) == 40
 
