@@ -41,8 +41,8 @@ import torch
 
 import config
 from tagcheck import cluster, data_folder, script, tags
-from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
-from tagcheck.dataset import HASH
+from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder, isoformat, utc_now
+from tagcheck.dataset import HASH, TAGS_READ
 from tagcheck.duplicates import measuring, same_picture
 from tagcheck.embedding import ShardWriter, download, joytag_network, store, tagger
 from tagcheck.embedding.shared_store import SharedStore
@@ -162,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pixels: dict[str, str] = {}
         exchange_shards(args.store, folder)
         done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
+        tags_read = isoformat(utc_now())
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
@@ -189,7 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if until is None or not until.pace or until.measuring(summary["ok"]):
             measure_copies(job, infos, records)
-        header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
+        header = {"mapping": mapping.name, "model": model.describe(), "summary": summary}
+        header |= {TAGS_READ: tags_read, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0

@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listed = spanning(records, opened, groups)
     tagging = weigh_tags(folder, data, records, found, pairs, listed, believes, chance)
     noes = Noes.of(
-        data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
+        data.spellings, review_store.decisions(folder.review, data.pixels, data), review_store.muted(folder.review)
     )
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             f"(to renew: {classifier_files.MADE_BY})"
         )
     noes = Noes.of(
-        data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
+        data.spellings, review_store.decisions(folder.review, data.pixels, data), review_store.muted(folder.review)
     )
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
     found, suppressed = findings(judged, card, believes, noes)

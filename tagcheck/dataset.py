@@ -20,6 +20,8 @@ from tagcheck.plural import plural
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
+TAGS_READ = "tags_read"  # of a dataset: when its tags began to be read from the library
+TAGS_OLD = "tags_old"  # of a record: its picture was not there then, and the tags are those of an earlier time
 TAG_LISTS = ("existing_all_tags", "deleted_tags", "implied_tags")
 REPEATED = ("pages", "existing_series_tags")  # what many records say alike
 LISTS_BY_TAG = map_of(list_of(string), string)

@@ -120,13 +120,13 @@ def weigh(
     """Weigh every tag of every picture in about `memory` bytes beside the embeddings, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
-    decided = review_store.decisions(folder.review, data.pixels)
+    decided = review_store.decisions(folder.review, data.pixels, data)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
     seen, work = examine(folder, data, pictures, declared, decided, memory, share, anew)
     if work.why != FEW:
         pictures.notes.append(str(work))
     found, verdict = suggest(pictures, seen, declared), None if seen is None else seen.verdict
-    found = heed(found, review_store.answers(folder.review), pictures.notes, verdict)
+    found = heed(found, review_store.answers(folder.review, data), pictures.notes, verdict)
     rests_on = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data, invisible)]}
     arrays.save(folder.root / FILE, rests_on | vars(_believed(pictures, seen, found)))
     _keep_single(folder, pictures, seen, declared)
@@ -206,8 +206,8 @@ def _rests_on(folder: DataFolder, data: Dataset, invisible: Collection[str]) -> 
         if path.is_file() and path.name != kept_pairs.FILE:  # which follows from the others
             about = path.stat()
             made.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
-    made.update(repr(sorted(review_store.decisions(folder.review, data.pixels).items())).encode())
-    made.update(repr(sorted(review_store.answers(folder.review))).encode())
+    made.update(repr(sorted(review_store.decisions(folder.review, data.pixels, data).items())).encode())
+    made.update(repr(sorted(review_store.answers(folder.review, data))).encode())
     return made.hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck import data_folder, dataset, tags
-from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder, isoformat, utc_now
 from tagcheck.json_files import Unusable
 from tagcheck.library.protocol import FileInfo, Library
 
@@ -35,9 +35,11 @@ def refresh_tags(
     Pictures that the library no longer has keep their record and its tags. Raises what the library raises.
     """
     path, document = folder.require(DATASET), dict[str, Any]()
+    began = isoformat(utc_now())
     judged = [row for _, row in takewhile(lambda one: not one[0], dataset.rows(path, document, Unusable()))]
     document |= {"judged_pairs": judged} if judged else {}
-    return data_folder.save(folder, DATASET, document | {"results": _Fresh(path, library, series_namespace, progress)})
+    document |= {dataset.TAGS_READ: began, "results": _Fresh(path, library, series_namespace, progress)}
+    return data_folder.save(folder, DATASET, document)
 
 
 class _Fresh:
@@ -53,6 +55,8 @@ class _Fresh:
             infos = {info.hash: info for info in self.library.files([one["hash"] for one in batch])}
             for record in batch:
                 info = infos.get(record["hash"])
-                yield record | tag_fields(info, self.series_namespace) if info and info.status == "ok" else record
+                there = info is not None and info.status == "ok"
+                now = tag_fields(info, self.series_namespace) if info and there else {dataset.TAGS_OLD: True}
+                yield {key: value for key, value in (record | now).items() if not (there and key == dataset.TAGS_OLD)}
             done += len(batch)
             self.progress(done)

@@ -31,7 +31,7 @@ BATCH = 2000
 WAITING = 20_000  # pictures that wait for the detectors and have their records in the store
 LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, in words
 # Of a file's keys beside its records.
-KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")
+KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors", dataset.TAGS_READ)
 
 
 def behind(review: Review, folder: DataFolder) -> bool:
@@ -61,7 +61,10 @@ def sync(review: Review, folder: DataFolder) -> dict[str, str]:
             current = _known(review) == known and taken.numbers.hashes.untaken() and taken.numbers.words.untaken()
             if current:
                 _put(db, taken, stale)
-    return _problems(review) if current else sync(review, folder)
+    if not current:
+        return sync(review, folder)
+    review.take_back()
+    return _problems(review)
 
 
 def require(review: Review, folder: DataFolder) -> None:

@@ -19,13 +19,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tagcheck import sqlite, tags
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.dataset import TAGS_READ
 from tagcheck.errors import ToolError
 from tagcheck.files import there
-from tagcheck.review import counts, following, numbers
+from tagcheck.review import counts, following, numbers, taken_back
 from tagcheck.review.numbers import (
     ACTIONS,
     ITS,
@@ -40,6 +41,9 @@ from tagcheck.review.numbers import (
     word,
     word_of,
 )
+
+if TYPE_CHECKING:
+    from tagcheck.dataset import Dataset, Record
 
 OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE, GONE = STATES
 # "unlikely" is undecided, and rather wrong than right; "gone" is undecided, and no longer in the newest reports.
@@ -393,6 +397,26 @@ class Review:
             free = "UPDATE decisions SET outcome = NULL, version = version + 1 WHERE state = ?"
             db.execute(f"{free} AND outcome = ? AND batch IS NULL", (ACCEPTED, WAITING))
 
+    def take_back(self) -> list[Key]:
+        """Count the applied changes that the dataset shows to be taken back in the library as ignored, and give them."""
+        header = json.loads(self.value("SELECT header FROM sources WHERE kind = 'dataset'") or "{}")
+        changes = taken_back.written(self.db) if header.get(TAGS_READ) else []
+        hashes = json.dumps(sorted({one["hash"] for one in changes}))
+        query = "SELECT hash, record FROM pictures WHERE hash IN (SELECT value FROM json_each(?))"
+        kept = self.db.execute(query, (hashes,)).fetchall() if changes else []
+        named = numbers.named(self.db, [row["record"] for row in kept], numbers.TAG_LISTS)
+        records = {row["hash"]: record for row, record in zip(kept, named, strict=True)}
+        refused = [Key(*one) for one in sorted(taken_back.found(changes, records, header).refused)]
+        if refused:
+            with self.writing() as db, counts.kept(db, len(refused)):
+                for key in refused:
+                    ignoring = (
+                        f"UPDATE decisions SET state = '{IGNORED}', outcome = NULL, reason = ?, version = version + 1"
+                    )
+                    db.execute(f"{ignoring} WHERE {ITS}", (taken_back.WHY, *key))
+                    self._mark(key, IGNORED)
+        return refused
+
     def waiting(self) -> int:
         """How many accepted changes wait to be applied."""
         return int(self.value(f"SELECT count(*) FROM decisions WHERE {WAITS}"))
@@ -494,27 +518,31 @@ def drop_indexes(db: sqlite3.Connection) -> None:
         db.execute(f"DROP INDEX IF EXISTS {name}")
 
 
-def decisions(path: Path, pictures: Mapping[str, str] | None = None) -> dict[tuple[str, str, str], str]:
+def decisions(
+    path: Path, pictures: Mapping[str, str] | None = None, data: Dataset | None = None
+) -> dict[tuple[str, str, str], str]:
     """(hash, tag, "add" | "remove") -> what the owner decided: "accepted" (applied or not), "ignored", "skipped",
-    "flagged", or "undone" where an applied change was taken back. Empty when there is no store yet.
+    "flagged", or "undone" where an applied change was taken back on the page; one that the dataset shows to be taken back in the
+    library is "ignored" (`tagcheck.review.taken_back`). Empty when there is no store yet.
 
     With the library's `pictures` (hash -> digest of its pixels, `Dataset.pixels`), decisions on files that are gone also
     count for pictures with the same pixels.
     """
     return {
         (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
-        for row in _decided(path, pictures)
+        for row in _decided(path, pictures, data)
         if row["action"] != PAIR
     }
 
 
-def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
+def answers(path: Path, data: Dataset | None = None) -> list[tuple[str, str, str, float, bool]]:
     """(action, issue, tag, confidence, whether the detector was right) of each suggestion that the owner accepted or
-    ignored, where issue and confidence were noted. A change that was taken back does not count: it may have been a slip.
+    ignored, where issue and confidence were noted. A change that was taken back on the page does not count: it may have been a
+    slip; one that the dataset shows to be taken back in the library was wrong.
     """
     return [
         (row["action"], row["issue"], row["tag"], row["confidence"], row["state"] == ACCEPTED)
-        for row in _decided(path)
+        for row in _decided(path, data=data)
         if row["action"] != PAIR
         and row["outcome"] != UNDONE
         and row["state"] in (ACCEPTED, IGNORED)
@@ -544,7 +572,7 @@ def start(path: Path) -> None:
     sqlite.start(path, MIGRATIONS)
 
 
-def _decided(path: Path, pictures: Mapping[str, str] | None = None) -> list[Any]:
+def _decided(path: Path, pictures: Mapping[str, str] | None = None, data: Dataset | None = None) -> list[Any]:
     if not there(Path(path)):
         return []
     with sqlite.read(Path(path)) as db:
@@ -552,7 +580,26 @@ def _decided(path: Path, pictures: Mapping[str, str] | None = None) -> list[Any]
             return []
         sqlite.check(db, Path(path), ("decisions",))
         rows: list[Any] = db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
+        if data is not None and (changes := taken_back.written(db)):
+            wanted = {one["hash"] for one in changes}
+            records = {one.hash: _as_written(one) for one in data.records if one.hash in wanted}
+            refused, lost = taken_back.found(changes, records, data.header)
+            rows = [_after(dict(row), refused, lost) for row in rows]
         return rows + (following.inherited(db, pictures) if pictures else [])
+
+
+def _as_written(record: Record) -> dict[str, Any]:
+    """A record with the tags that its file has."""
+    lists = {"existing_all_tags": record.written, "deleted_tags": record.deleted, "implied_tags": record.implied}
+    return {**record.raw, **lists, "status": record.status}
+
+
+def _after(row: dict[str, Any], refused: Collection[tuple[str, str, str]], lost: Collection[Any]) -> dict[str, Any]:
+    """A row of `decisions` as it is once the dataset has shown what its owner took back, or an older copy of the library lacks."""
+    key = row["hash"], row["tag"], row["action"]
+    if key in refused:
+        return row | {"state": IGNORED, "outcome": None}
+    return row | {"outcome": UNDONE} if key in lost else row
 
 
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:

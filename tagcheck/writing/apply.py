@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from tagcheck.changes import TagChange
+from tagcheck.changes import TagChange, put_back
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.library import Library, NoWrite, TagWrite
@@ -182,6 +182,7 @@ def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds:
                 after = [_judged(library, row, read[row], row.changed <= certain) for row in same]
                 # The clock was set back since such a row was written.
                 ahead = {row.id for row in same if row.status == WRITTEN and row.changed > now}
+                after = _by_hand(library, same, after)
                 changed = [new for new, row in zip(after, same, strict=True) if new != row or row.id in ahead]
                 ledger.mark(changed)
         except (LibraryError, UsageError):
@@ -219,6 +220,19 @@ def _judged(library: Library, row: LedgerRow, now: str, old_enough: bool) -> Led
         return row
     reached = _reached(library, row, now)
     return reached if do is Do.DONE else replace(reached, reason=f"{THEIRS}: {now}")
+
+
+def _by_hand(library: Library, rows: Sequence[LedgerRow], after: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """`rows` as they are to be marked `after` they were read again: an applied one that reads as before stays so where few of its batch
+    do, since its owner took it back then (`tagcheck.review.taken_back`). In Hydrus they leave a record where they take a tag off.
+    """
+
+    pairs = list(zip(rows, after, strict=True))
+    gone = {old for old, new in pairs if (old.status, new.status) == (APPLIED, FAILED)}
+    of, lost = Counter(row.batch for row in rows), Counter(row.batch for row in gone)
+    kept = {row for row in gone if not put_back(lost[row.batch], of[row.batch])}
+    kept -= {row for row in kept if library.kind == "hydrus" and row.action == "add"}
+    return [old if old in kept else new for old, new in pairs]
 
 
 def identity(library: Library) -> str:

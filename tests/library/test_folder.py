@@ -90,6 +90,22 @@ def test_tags_are_refreshed_and_what_the_owner_settled_stays(root, folder):
     assert (now.judged, now.siblings, now.model) == (before.judged, before.siblings, "m") and len(now.judged) == 1
 
 
+def test_a_record_of_a_picture_that_is_away_when_tags_are_read_again_says_so_until_it_is_back(root, folder):
+    kept, away = picture(root / "a.png", full=b"hat"), picture(root / "b.png", full=b"coat")
+    records = [{"hash": hash, "existing_all_tags": ["coat"]} for hash in (kept, away)]
+    data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+
+    def read_again() -> list[str]:
+        now = dataset.load(folder, refresh_tags(folder, FolderLibrary(root), "series"))
+        assert now.header[dataset.TAGS_READ] and len(now.records) == 2
+        return [one.hash for one in now.records if one.raw.get(dataset.TAGS_OLD)]
+
+    (root / "b.png").rename(root.parent / "b.png")
+    assert read_again() == [away]
+    (root.parent / "b.png").rename(root / "b.png")
+    assert read_again() == []
+
+
 def test_a_sidecar_is_one_where_the_system_does_not_tell_unicode_forms_apart(root, monkeypatch):
     """As on macOS: whoever asks for the picture's own form of the name finds the sidecar, too."""
     there = os.path.lexists

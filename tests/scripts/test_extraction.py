@@ -132,6 +132,7 @@ def test_one_unreadable_picture_costs_one_row_and_keeps_its_tags(shelf):
     assert found[gone][0] == "missing" and found[gone][1]
     counts = {"mapped": 8, "ok": 5, "embedded": 5, "reused": 0, "unreadable": 1, "unsupported": 1, "missing": 1}
     assert data.header["summary"] | counts == data.header["summary"]
+    assert "2" < data.header["tags_read"] <= data.header["created"]
     assert set(shelf.rows()) == set(good)
 
 

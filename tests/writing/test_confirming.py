@@ -269,7 +269,7 @@ def test_a_client_that_dies_while_it_is_asked_to_save_leaves_rows_open(scene):
 def home(tmp_path):
     root = tmp_path / "pictures"
     root.mkdir()
-    for name in "ab":
+    for name in "abcd":
         (root / f"{name}.jpg").write_bytes(name.encode())
         (root / f"{name}.txt").write_text("1girl, solo\n")
     return root
@@ -284,10 +284,26 @@ def test_a_restored_backup_of_a_folder_is_noticed_and_an_edit_by_hand_is_not_cal
     hashes = [hash for page in library.walk([]).pages for hash in page.hashes]
     shutil.copytree(home, tmp_path / "backup")
     result = applying.apply(ledger, library, [TagChange(hash, "hat", "add") for hash in hashes])
-    assert (result.applied, result.written) == (2, 0)
+    assert (result.applied, result.written) == (4, 0)
     assert applying.confirm(ledger, library, everything=True).rows == []
-    shutil.copy(tmp_path / "backup" / "a.txt", home / "a.txt")
-    (home / "b.txt").write_text("1girl, solo, by hand\n")
+    for name in "abc":
+        shutil.copy(tmp_path / "backup" / f"{name}.txt", home / f"{name}.txt")
+    (home / "d.txt").write_text("1girl, solo, by hand\n")
     found = applying.confirm(ledger, folder_library(home), everything=True)
-    assert [(row.status, row.reason.startswith(LOST)) for row in found.rows] == [(FAILED, True)]
-    assert sorted(row.status for row in ledger.rows()) == [APPLIED, FAILED]
+    assert [(row.status, row.reason.startswith(LOST)) for row in found.rows] == [(FAILED, True)] * 3
+    assert sorted(row.status for row in ledger.rows()) == [APPLIED, FAILED, FAILED, FAILED]
+
+
+def test_one_sidecar_made_as_before_by_hand_is_not_called_a_restored_backup(home, tmp_path):
+    ledger, library = Ledger(tmp_path / "review.sqlite3"), folder_library(home)
+    hashes = [hash for page in library.walk([]).pages for hash in page.hashes]
+    before = (home / "a.txt").read_bytes()
+    applying.apply(ledger, library, [TagChange(hash, "hat", "add") for hash in hashes])
+    (home / "a.txt").write_bytes(before)
+    assert applying.confirm(ledger, folder_library(home), everything=True).rows == []
+
+
+def test_a_tag_put_back_by_hand_in_hydrus_is_not_called_lost(scene):
+    scene.apply(scene.server.key)
+    scene.server.tag(scene.files[3], ["wrong"])
+    assert scene.confirm(everything=True).rows == [] and scene.statuses() == {APPLIED}
