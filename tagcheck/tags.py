@@ -16,6 +16,7 @@ _FACES = (
 KAOMOJI = frozenset(_FACES.split())
 _MARK = r"[^\w\s()\[\]{}]"
 _FACE = re.compile(rf"(\S)_\1|{_MARK}{{1,3}}_{_MARK}{{1,3}}|\w_{_MARK}|{_MARK}_\w|\\\(?{_MARK}?\w?{_MARK}?\)?/")
+_TYPED = re.compile(r'"[^"\n]*,[^"\n]*"(?=\s*(?:[,\n]|$))|[^,\n\s][^,\n]*')
 _SPACES = re.compile(r"\s+")
 
 
@@ -27,6 +28,16 @@ def clean(tag: str) -> str:
     """
     namespace, subtag = split(_SPACES.sub(" ", tag.strip().lower()))
     return join(namespace, subtag)
+
+
+def typed(text: str) -> list[str]:
+    """The tags that somebody typed or pasted: commas and line ends between them, a tag that holds a comma in double quotes.
+
+    >>> typed('1girl, Long Hair,, 1girl'), typed('"oh, hello", :d'), typed('say "hi"')
+    (['1girl', 'long hair'], ['oh, hello', ':d'], ['say "hi"'])
+    """
+    found = [one[1:-1] if "," in one and one[0] == one[-1] == '"' else one for one in _TYPED.findall(text)]
+    return list(dict.fromkeys(filter(None, map(clean, found))))
 
 
 def is_face(tag: str) -> bool:

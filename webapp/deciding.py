@@ -26,7 +26,7 @@ NOTHING_TICKED = "Nothing is ticked, so nothing was decided."
 NOTHING_TYPED = "Type the tag first."
 LONGEST_TAG = 1000  # characters; neither Hydrus nor a folder takes longer ones
 TOO_LONG = f"A tag has {LONGEST_TAG:,} characters at most. Nothing was decided."
-HAS_IT = "The picture has this tag already, so nothing was decided."
+HAS_IT = "The picture has what you typed already, so nothing was decided."
 TICKED_GONE = "What you ticked is not in this view any longer: it was decided elsewhere, or the newest reports do not say it. Nothing was decided."
 
 blueprint = Blueprint("deciding", __name__, url_prefix="/error-review")
@@ -37,16 +37,16 @@ Answer = Response | dict[str, Any]  # to a form, to the page's script
 
 @blueprint.post("/decide")
 def decide() -> Answer:
-    """Decide on a card: `one` (state and row), `pair` (a choice), `own` (a tag that the owner typed), or `do` for every ticked `key`:
+    """Decide on a card: `one` (state and row), `pair` (a choice), `own` (tags that the owner typed), or `do` for every ticked `key`:
     a state, or "settle", which also ignores the rows that are `shown` and not ticked.
     """
     view, finding, nothing = from_query(request.args), reported(request.form.get("finding", "")), NOTHING_TICKED
     if (choice := request.form.get("pair")) is not None:
         asked = _pair_asked(finding, choice)
     elif (own := request.form.get("own")) is not None:
-        tag = tags.clean(request.form.get("own_tag", ""))
-        nothing = TOO_LONG if len(tag) > LONGEST_TAG else HAS_IT if tag else NOTHING_TYPED
-        asked = _own_asked(finding, own, tag if nothing == HAS_IT else "")
+        names = _typed(request.form.get("own_tag", ""))
+        nothing = TOO_LONG if max(map(len, names), default=0) > LONGEST_TAG else HAS_IT if names else NOTHING_TYPED
+        asked = _own_asked(finding, own, names if nothing == HAS_IT else [])
     else:
         asked = _asked(request.form)
     known, members = {one.key: one for one in finding.suggestions}, set(finding.members)
@@ -180,18 +180,27 @@ def _pair_asked(finding: Finding, choice: str) -> Asked:
     return asked
 
 
-def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
-    """A typed tag: added, or in the place of a suggested one (`instead`), which is ignored or removed."""
-    if not tag:
+def _typed(text: str) -> list[str]:
+    """The tags that the owner typed: several with commas between, but for what is one tag of the library as it is."""
+    whole = tags.clean(text)
+    return [whole] if queries.uses(review(), whole) else tags.typed(text)
+
+
+def _own_asked(finding: Finding, own: str, names: Sequence[str]) -> Asked:
+    """Typed tags: added, or in the place of a suggested one (`instead`), which is ignored or removed."""
+    if not names:
         return []
     how, _, value = own.partition(" ")
     if how not in ("add", "instead"):
         abort(400, f"There is no choice {own!r} for this.")
     instead = _decoded([value]) if how == "instead" else []
     hashes = dict.fromkeys(ask.key.hash for ask in instead) or finding.members
-    keys = [Key(hash, tag, ADD) for hash in hashes if tag not in cards.tags_of(review(), hash)]
+    has = {hash: cards.tags_of(review(), hash) for hash in hashes}
+    keys = [Key(hash, tag, ADD) for tag in names for hash in hashes if tag not in has[hash]]
     added = [(Ask(key, review().decision(key).version), ACCEPTED) for key in keys]
-    return added + [(ask, IGNORED if ask.key.action == ADD else ACCEPTED) for ask in instead if ask.key.tag != tag]
+    return added + [
+        (ask, IGNORED if ask.key.action == ADD else ACCEPTED) for ask in instead if ask.key.tag not in names
+    ]
 
 
 def _asked(form: MultiDict[str, str]) -> Asked:

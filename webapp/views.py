@@ -198,9 +198,17 @@ def export_tags(kind: str) -> Response:
 
 @blueprint.get("/error-review/complete")
 def complete() -> list[tuple[str, int]]:
-    """The library's tags that hold what was typed (`q`), with how many pictures have them: `[["series:elves", 40]]`."""
-    start = tags.clean(request.args.get("q", ""))
-    return queries.complete(review(), start) if start else []
+    """The library's tags that hold what was typed (`q`), with how many pictures have them: `[["series:elves", 40]]`. Where `many` may be
+    typed, the last of several is completed, with those before it.
+    """
+    asked = request.args.get("q", "")
+    typed = tags.clean(asked)
+    found = queries.complete(review(), typed) if typed else []
+    before, comma, last = asked.rpartition(",")
+    typed = tags.clean(last)
+    if found or not comma or "many" not in request.args or not typed:
+        return found
+    return [(f"{before}, {tag}", count) for tag, count in queries.complete(review(), typed)]
 
 
 @blueprint.get("/api/suggest")

@@ -403,6 +403,11 @@ def copy_groups(review: Review) -> list[tuple[str, ...]]:
     return [tuple(json.loads(row[0])) for row in review.db.execute(query, (STATES.index(store.IGNORED),))]
 
 
+def uses(review: Review, tag: str) -> int:
+    """How many pictures of the library have a tag."""
+    return int(review.value("SELECT uses FROM library_tags WHERE tag = ?", tag) or 0)
+
+
 def complete(review: Review, start: str, limit: int = 20) -> list[tuple[str, int]]:
     """The library's commonest tags that hold these words: (tag, pictures), those that start with them first."""
     pattern = "".join(f"\\{one}" if one in "\\%_" else one for one in start)

@@ -287,6 +287,21 @@ def test_an_own_tag_is_completed_added_and_written_in_the_place_of_a_suggested_o
     assert decided(site)["add", "duo"] == ACCEPTED and decided(site)["add", "solo"] == IGNORED
 
 
+def test_lines_that_are_pasted_become_several_tags(tab, site):
+    tab.goto(site.address(f"/error-review/card?tag=solo&hash={site.hashes[2]}"))
+    ready(tab)
+    tab.keyboard.press("t")
+    tab.evaluate("""() => {
+        const clipboardData = new DataTransfer();
+        clipboardData.setData("text", "blue sky\\r\\n hat\\n");
+        document.activeElement.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+    }""")
+    assert tab.locator("#own-tag").input_value() == "blue sky, hat"
+    tab.keyboard.press("Enter")
+    settle(tab)
+    assert decided(site) == {("add", "blue sky"): ACCEPTED, ("add", "hat"): ACCEPTED}
+
+
 def test_a_rule_says_first_what_it_takes_away_and_can_be_undone(tab, site):
     tab.goto(site.address(f"/error-review/card?tag=solo&hash={site.hashes[2]}"))
     tab.get_by_role("link", name="Never suggest solo …").click()

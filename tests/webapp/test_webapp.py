@@ -1035,7 +1035,10 @@ def test_a_message_of_any_length_is_said_once_on_the_next_page(page):
     "tag, said",
     [
         ("x" * 1001, "A tag has 1,000 characters at most. Nothing was decided."),
-        ("1girl", "The picture has this tag already, so nothing was decided."),
+        ("1girl", "The picture has what you typed already, so nothing was decided."),
+        ("1girl, 1girl,", "The picture has what you typed already, so nothing was decided."),
+        (", ,", "Type the tag first."),
+        (f"hat, {'x' * 1001}", "A tag has 1,000 characters at most. Nothing was decided."),
         (" ", "Type the tag first."),
     ],
 )
@@ -1045,6 +1048,37 @@ def test_an_own_tag_that_changes_nothing_is_told_why(page, tag, said):
     form = {"csrf": page.token(), "finding": finding, "own": "add", "own_tag": tag}
     answer = page.client.post("/error-review/decide", data=form)
     assert f"<p>{said}" in page.get(answer.headers["Location"])
+
+
+@pytest.mark.parametrize(
+    "typed, added",
+    [
+        ("hat, Blue Sky,1girl", {"hat", "blue sky"}),
+        ("hat\r\ncoat", {"hat", "coat"}),
+        ('"title:oh, hello", hat', {"title:oh, hello", "hat"}),
+        ("title:known, as it is", {"title:known, as it is"}),
+    ],
+)
+def test_several_tags_are_typed_with_commas_and_one_that_holds_a_comma_in_quotes(page, typed, added):
+    """What the library has as one tag stays one."""
+    tags = {hash: ["1girl", "title:known, as it is"] * (hash == page.hashes[-1]) for hash in page.hashes}
+    save_dataset(page.folder, tags | {page.hashes[0]: ["1girl"]})
+    card = page.get(f"/error-review/card?hash={page.hashes[0]}")
+    finding = re.search(r'name="finding" value="([^"]+)"', card)[1]
+    page.client.post(
+        "/error-review/decide", data={"csrf": page.token(), "finding": finding, "own": "add", "own_tag": typed}
+    )
+    with Review(page.folder.review) as store:
+        assert {key.tag for key in store.accepted()} == added
+
+
+def test_the_last_of_several_typed_tags_is_completed(page):
+    save_dataset(page.folder, {page.hashes[0]: ["hat", "oh, hello"]})
+    page.get("/error-review")
+    ask = "/error-review/complete"
+    assert page.client.get(ask, query_string={"q": "coat, ha", "many": 1}).json == [["coat, hat", 1]]
+    assert page.client.get(ask, query_string={"q": "oh, he", "many": 1}).json == [["oh, hello", 1]]
+    assert page.client.get(ask, query_string={"q": "coat, ha"}).json == []
 
 
 def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):

@@ -361,6 +361,14 @@ holder.addEventListener("submit", (event) => {
   else decide(button);
 });
 
+// A field of one line would join the last word of a line to the first of the next.
+holder.addEventListener("paste", (event) => {
+  const text = event.clipboardData.getData("text").trim();
+  if (event.target.id !== "own-tag" || !/[\r\n]/.test(text)) return;
+  event.preventDefault();
+  event.target.setRangeText(text.replace(/\s*[\r\n]+\s*/g, ", "), event.target.selectionStart, event.target.selectionEnd, "end");
+});
+
 holder.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => say("The path is copied."), () => say("The browser gives no access to the clipboard."));
