@@ -94,6 +94,8 @@ def document(draw) -> tuple[str, bytes]:
                 },
                 {"category": "gelbooru", "tags": " ".join(booru), "rating": "s\u2028"},
                 {"tags": {"general": tags, "artist": ["somebody"]}},
+                {"tags": {tag: round(0.97 - 0.13 * place, 2) for place, tag in enumerate(tags)}, "score": 1.50},
+                {"id": 7, "tags": {"general": dict.fromkeys(tags, 1), "artist": {"somebody": 0.50}}},
                 {"category": "pixiv", "tags": [{"name": tag, "translated_name": None} for tag in tags], "title": "x"},
             ]
         )

@@ -82,6 +82,9 @@ def within(short: bytes, long: bytes) -> bool:
         ("json", '{"category": "gelbooru", "tags": "1girl long_hair"}', ["1girl", "long hair"]),
         ("json", '{"tags": ["\\ud800", "1girl\\udfff", "\\ud83d\\ude00"]}', ["1girl", "😀"]),
         ("json", '{"tags": {"general": ["1girl"], "artist": ["x_y"]}}', ["1girl", "x y"]),
+        ("json", '{"tags": {"1girl": 0.98, "long_hair": 1, "x": -2e-3}, "size": {"hat": 3}}', ["1girl", "long hair", "x"]),
+        ("json", '{"tags": {"general": {"1girl": 0.98}, "rating": {"safe": 0.9}}}', ["1girl", "safe"]),
+        ("json", '{"tags": {}}', []),
         ("txt", "1girl、long hair，solo", ["1girl", "long hair", "solo"]),
         ("txt", "1girl､long hair､solo", ["1girl", "long hair", "solo"]),
         ("txt", "1girl\tlong hair\tsolo", ["1girl", "long hair", "solo"]),
@@ -356,6 +359,37 @@ def test_a_tag_gets_the_capitals_of_its_folder_where_the_rest_of_the_library_has
     after = form.format("1girl, Long Hair, White Dress, NASA, Brand New, Small_Dog")
     assert (tmp_path / "shop" / f"one.{ending}").read_text() == after
     assert (tmp_path / "names" / f"other.{ending}").read_text() == form.format("1girl, Asuka, Rei, white dress")
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (
+            '{"tags": {"1girl": 0.98, "long_hair": 0.7}}',
+            '{"tags": {"1girl": 0.98, "long_hair": 0.7, "brand_new": 1.0}}',
+        ),
+        ('{"tags":{"1girl":98.2,"long_hair":7}}', '{"tags":{"1girl":98.2,"long_hair":7,"brand_new":98.2}}'),
+        ('{"tags": {"1girl": 1}}', '{"tags": {"1girl": 1, "brand_new": 1}}'),
+        ('{"tags": {}}', '{"tags": {"brand_new": 1.0}}'),
+        (
+            '{"tags": {"general": {"long_hair": 0.5}, "character": {"x": 0.9}}}',
+            '{"tags": {"general": {"long_hair": 0.5, "brand_new": 1.0}, "character": {"x": 0.9}}}',
+        ),
+    ],
+)
+def test_a_tag_that_is_put_among_scores_is_certain_and_no_score_is_lost(tmp_path, before, after):
+    put(tmp_path, "b", json='["long_hair", "blue_eyes"]')
+    hash = put(tmp_path, "a", json=before)
+    path, library = tmp_path / "a.json", FolderLibrary(tmp_path)
+    steps = change(library, hash, "add", "brand new")
+    assert path.read_text() == after
+    library.write([library.undo_of(step) for step in steps])
+    assert path.read_text() == before
+    for tag in tags_of(library, hash):
+        steps = change(library, hash, "remove", tag)
+        assert tag not in tags_of(library, hash) and path.read_text() != before
+        library.write([library.undo_of(step) for step in steps])
+        assert path.read_text() == before
 
 
 def test_a_new_tag_in_json_follows_the_other_files_where_its_own_shows_no_manner(tmp_path):

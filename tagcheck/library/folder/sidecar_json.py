@@ -1,7 +1,8 @@
 """JSON sidecars: which strings in them are tags, and how one goes in or out with every other byte left as it is.
 
 Read are Hydrus' own export (a list of tags, or such a list under any key that ends in the word `tags`), gallery-dl's (`tags`, a
-list, also of objects with a `name`, or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), and a record of a table of captions
+list, also of objects with a `name`, or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), what taggers write
+(`tags`, an object of a score for each tag), and a record of a table of captions
 (see `tagcheck.library.folder.tables`). The text is not parsed and written anew: each tag is known by where it stands.
 """
 
@@ -41,13 +42,17 @@ class NoTags(NotASidecar):
 
 @dataclass(frozen=True)
 class Node:
-    """One value in the text, from `start` to `end`; `value` of a string, `items` of a list, `members` of an object."""
+    """One value in the text, from `start` to `end`; `value` of a string, `items` of a list, `members` of an object. `scored` are the
+    members of one that holds numbers alone, each a node with the key as `value`.
+    """
 
     start: int
     end: int
     value: str | None = None
     items: tuple[Node, ...] | None = None
     members: tuple[tuple[str, Node], ...] | None = None
+    scored: tuple[Node, ...] | None = None
+    number: bool = False
 
     @property
     def texts(self) -> list[str]:
@@ -92,17 +97,21 @@ def _node(first: re.Match[str], parts: Iterator[re.Match[str]], depth: int) -> N
     if mark == '"':
         return Node(start, first.end(), value=scanstring(first.string, start + 1, False)[0])
     if mark not in "[{":
-        return Node(start, first.end())
-    items, members = [], []
+        return Node(start, first.end(), number=mark in "-0123456789")
+    items, members, keys = [], [], []
     while (part := next(parts))[0] not in "]}":
         if mark == "[":
             items.append(_node(part, parts, depth + 1))
         else:
             key, _ = scanstring(part.string, part.start() + 1, False)
             members.append((key, _node(next(parts), parts, depth + 1)))
+            keys.append(part.start())
     if mark == "[":
         return Node(start, part.end(), items=tuple(items))
-    return Node(start, part.end(), members=tuple(members))
+    scored = [Node(at, one[1].end, value=one[0], members=(one,)) for at, one in zip(keys, members) if one[1].number]
+    return Node(
+        start, part.end(), members=tuple(members), scored=tuple(scored) if len(scored) == len(members) else None
+    )
 
 
 def strings(data: bytes) -> list[str]:
@@ -135,7 +144,9 @@ def _fields(node: Node, inside: bool) -> Iterator[Field]:
         main, part = bool(MAIN.fullmatch(key)), bool(PART.fullmatch(key))
         if key in NOT_TAGS or not (main or part or inside or value.members):
             continue
-        if value.members is not None:
+        if value.scored is not None and (main or part or inside):
+            yield Field(replace(value, items=value.scored), main or (inside and key == first), True)
+        elif value.members is not None:
             yield from _fields(value, inside or main)
         elif value.items is not None and _listed(value):
             yield Field(value, main or (inside and key == first), True)
@@ -227,7 +238,8 @@ class JsonSidecar(AnySidecar):
             here = field.node.texts
             for place, raw in enumerate(here):
                 if name(raw) == tag:
-                    return Memory(raw, tuple(name(one) for one in reversed(here[:place])))
+                    before = tuple(name(one) for one in reversed(here[:place]))
+                    return Memory(raw, before, score=_score_of(self.text, field.node, place))
         return None
 
     def encode(self) -> bytes:
@@ -267,7 +279,9 @@ def _without_item(text: str, node: Node, place: int) -> str:
 def _with_item(text: str, node: Node, raw: str, memory: Memory | None, escaped: bool) -> str:
     items: Any = node.items
     new = json.dumps(raw, ensure_ascii=escaped)
-    if items and items[-1].name:
+    if node.scored is not None:
+        new += _colon(text, node) + ((memory.score if memory else "") or _certain(text, node))
+    elif items and items[-1].name:
         new = _like(text, items[-1], new)
     if not items:
         return text[: node.start + 1] + new + text[node.end - 1 :]
@@ -281,6 +295,30 @@ def _with_item(text: str, node: Node, raw: str, memory: Memory | None, escaped: 
     if anchor:
         return text[:anchor] + joint + new + text[anchor:]
     return text[: items[0].start] + new + joint + text[items[0].start :]
+
+
+def _score_of(text: str, node: Node, place: int) -> str:
+    """The score of a tag as it is written, "" in a list without scores."""
+    if node.scored is None:
+        return ""
+    ((_, value),) = node.scored[place].members or ()
+    return text[value.start : value.end]
+
+
+def _certain(text: str, node: Node) -> str:
+    """The score of a tag that somebody has put there: 1, or the highest where they go further, as percentages do."""
+    here = [_score_of(text, node, place) for place in range(len(node.scored or ()))]
+    highest = max(here, key=float, default="1.0")
+    return highest if float(highest) > 1 else "1" if here and all(one.lstrip("-").isdigit() for one in here) else "1.0"
+
+
+def _colon(text: str, node: Node) -> str:
+    """What stands between a key and its number."""
+    for one in node.scored or ():
+        ((_, value),) = one.members or ()
+        key = _PART.match(text, one.start)
+        return text[key.end() : value.start] if key else ": "
+    return ": "
 
 
 def _like(text: str, item: Node, new: str) -> str:

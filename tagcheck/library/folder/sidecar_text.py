@@ -146,11 +146,14 @@ class Habit:
 
 @dataclass(frozen=True)
 class Memory:
-    """How a tag stood in an earlier version: its spelling, the names before it (the nearest first), the captions it was in."""
+    """How a tag stood in an earlier version: its spelling, the names before it (the nearest first), the captions it was in, its score
+    as it was written.
+    """
 
     raw: str
     before: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
+    score: str = ""
 
 
 class AnySidecar(ABC):
