@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import config
-from tagcheck import detectors, script
+from tagcheck import detectors, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import UsageError
 from tagcheck.library import TagWrite, choose
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     service = library.machine_service(args.service)
     wanted = set() if args.undo else found(folder, args.min_confidence)
     with Ledger(folder.review).exclusive():
-        there = {(hash, tag) for tag in by_picture.MARKS for hash in library.tagged(tag, service)}
+        there = {(hash, tag) for tag in tags.MARKS for hash in library.tagged(tag, service)}
         added, gone = sorted(wanted - there), sorted(there - wanted)
         places = [(hash, tag, service.key) for hash, tag in (*added, *gone)]
         before = library.states(places)
@@ -84,7 +84,7 @@ def outcome(added: list[tuple[str, str]], gone: list[tuple[str, str]], done: lis
     """What the owner reads at the end."""
     marked = Counter(tag for (_, tag), right in zip(added, done) if right)
     taken = sum(done[len(added) :])
-    counts = ", ".join(f"{marked[tag]:,} {tag}" for tag in by_picture.MARKS)
+    counts = ", ".join(f"{marked[tag]:,} {tag}" for tag in tags.MARKS)
     return f"{counts} added, {taken:,} of {len(gone):,} marks taken off on the service {service!r}"
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+# What `mark_in_hydrus.py` writes, so that one can search for it there. These are no tags of the owner's, whichever service they are on.
+MARKS = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")
 PERSON_NAMESPACES = ("person", "character", "creator")
 _FACES = (
     r"^_^ >_< =_= 0_0 o_o 3_3 6_9 >_o @_@ ._. u_u x_x |_| ||_|| (o)_(o) +_+ +_- <o>_<o> <|>_<|> d_d >_@ t_t ;_; :< "

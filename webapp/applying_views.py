@@ -61,6 +61,7 @@ def preview() -> str:
         takes=Counter(map(_value, made.writes)),
         state_words=_state_words(service),
         waiting=len(keys),
+        copies=review().copies(),
         made=made,
         services=services,
         service=service,

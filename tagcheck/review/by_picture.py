@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tagcheck import dataset
+from tagcheck import dataset, tags
 from tagcheck.data_folder import DATASET, SINGLE_PICTURE, DataFolder
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TOKEN = "suggest_token"  # the secret of the store that a program shows the page to be answered
 MOST = 1000  # pictures at once
-MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")  # tags that can be searched for
+MISSING, WRONG, COPY = tags.MARKS
 WHY = "The picture alone makes it {} likely; the detectors have not examined it yet."
 WHY_WRONG = "The picture alone makes it {} likely that it is wrong; the detectors have not examined it yet."
 

@@ -421,6 +421,10 @@ class Review:
         """How many accepted changes wait to be applied."""
         return int(self.value(f"SELECT count(*) FROM decisions WHERE {WAITS}"))
 
+    def copies(self) -> int:
+        """How many pairs the owner called copies: they stay accepted, and nothing is written for them."""
+        return int(self.value(f"SELECT count(*) FROM decisions WHERE state = '{ACCEPTED}' AND action = '{PAIR}'"))
+
     def _set(self, now: Decision, queue: str, issue: str | None = None, confidence: float | None = None) -> Change:
         """Write one decision and say what changed: (key, queue before, queue after). What an undo brings back to "failed" or "undone"
         is not to be written again.

@@ -595,6 +595,16 @@ def test_a_file_that_is_gone_is_not_written_to(bench: Bench) -> None:
     assert list(bench.hydrus.files([UNKNOWN_HASH])) == [FileInfo(UNKNOWN_HASH, "missing", "never imported")]
 
 
+def test_marks_of_our_own_are_no_tags_whichever_service_they_are_on(bench: Bench) -> None:
+    """An owner may have named the machine's service to the script that marks alone."""
+    hash = bench.add("solo", "tagcheck:missing", "tagcheck:todo")
+    (row,) = bench.hydrus.files([hash])
+    assert row.tags == ("solo", "tagcheck:todo")
+    carry_out(bench.hydrus, TagChange(hash, "tagcheck:missing", "remove"))
+    (row,) = bench.hydrus.files([hash])
+    assert row.tags == ("solo", "tagcheck:todo") and row.deleted_tags == ()
+
+
 def test_an_unknown_service_is_refused(bench: Bench) -> None:
     hash = bench.add()
     with pytest.raises(UsageError, match=f"no tag service 'abcd' to write to; there are '{bench.name}'"):

@@ -10,7 +10,7 @@ from test_hydrus import Bench, ai_tags, bench
 
 import config
 import mark_in_hydrus
-from tagcheck import data_folder
+from tagcheck import data_folder, tags
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import UsageError
 from tagcheck.library.hydrus.client import Hydrus
@@ -93,7 +93,7 @@ def test_what_is_found_is_marked_searched_for_and_taken_back_by_one_command(
         return mark_in_hydrus.main([marked.service, "--data-dir", str(folder.root), *options])
 
     others = [one.key for one in Hydrus(marked.bench.url, marked.bench.key).services() if one.key != marked.service]
-    places = [(hash, tag, key) for hash in marked.hashes for tag in ("solo", *by_picture.MARKS) for key in others]
+    places = [(hash, tag, key) for hash in marked.hashes for tag in ("solo", *tags.MARKS) for key in others]
     before = marked.bench.hydrus.states(places)
     assert run() == 0
     assert marked.marks() == [{"tagcheck:missing", "tagcheck:wrong"}, {"machine guess"}, {"tagcheck:copy"}, set()]

@@ -43,7 +43,9 @@ from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable, ToolError
 from tagcheck.files import write_json
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.review.store import ACCEPTED, ADD, IGNORED, Ask, Key, Review
+from tagcheck.review import Filter, queries
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import ACCEPTED, ADD, IGNORED, PAIR, Ask, Key, Review
 from tagcheck.writing.ledger import Ledger
 from webapp import applying_views, running, state
 from webapp.app import create_app
@@ -487,6 +489,14 @@ def test_a_tag_that_was_refused_on_one_copy_is_not_copied_there(folder, tmp_path
     page.press(card, "Both ⇄")
     with Review(folder.review) as store:
         assert [(key.hash, key.tag) for key in store.accepted()] == [(names[1], "hat")]
+
+
+def test_where_only_pairs_are_accepted_the_difference_says_that_nothing_is_written_for_them(page):
+    with Review(page.folder.review) as store:
+        sync(store, page.folder)
+        store.decide([ask for ask in queries.asks(store, Filter()) if ask.key.action == PAIR], ACCEPTED)
+    said = re.sub(r"\s+", " ", page.get("/error-review/apply"))
+    assert "1 pair that you called copies stays accepted: there is nothing to write." in said
 
 
 def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page):

@@ -25,6 +25,7 @@ from tagcheck.library.protocol import (
     TagWrite,
 )
 from tagcheck.refusals import Spellings
+from tagcheck.tags import MARKS
 
 ALL_MEDIA = "616c6c206c6f63616c206d65646961"  # "combined local file domains": when a file came into the collection
 
@@ -140,9 +141,9 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         if not (row.get("tags") or {}).get(service, {}).get("storage_tags"):
             continue  # most services know nothing of most files
         here = stored_tags(row, service)
-        shown |= shown_tags(row, service)
+        shown |= shown_tags(row, service).difference(MARKS)
         stored |= here[IS_CURRENT] | here[IS_PENDING]
-        deleted |= here[IS_DELETED] | here[IS_PETITIONED]
+        deleted |= (here[IS_DELETED] | here[IS_PETITIONED]).difference(MARKS)
     reason = absence(row)
     # When it came into the collection: the domain over all local ones says it, else the earliest of those there are.
     domains = (row.get("file_services") or {}).get("current") or {}
