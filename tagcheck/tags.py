@@ -65,6 +65,24 @@ def split(tag: str) -> tuple[str, str]:
     return head.strip(), rest.strip()
 
 
+_SMALL = "a an and are at by from has her his in is it its of on the their there this to with"
+SMALL_WORDS = frozenset(_SMALL.split())
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a caption is a sentence and no list of tags: small words, or a full stop behind several words.
+
+    >>> is_sentence("a girl with long hair stands in a field"), is_sentence("1girl, long hair, hand on own hip")
+    (True, False)
+    """
+    for part in re.split(r"[,;\n，、]", text):
+        words = part.lower().rstrip(".").split()
+        small = sum(word in SMALL_WORDS for word in words)
+        if len(words) >= 5 and (small >= 2 or part.rstrip().endswith(".")):
+            return True
+    return False
+
+
 def join(namespace: str, subtag: str) -> str:
     """The tag of a namespace ("" for none) and a subtag."""
     return f"{namespace}:{subtag}" if namespace else subtag

@@ -586,3 +586,50 @@ def test_a_folder_that_can_be_listed_and_not_entered_is_a_row_and_the_rest_is_ma
     assert good in walk.pages[0].hashes
     reasons = [info.reason for info in library.files(walk.not_local["cannot be read"])]
     assert len(reasons) == 2 and any("can be listed and not entered" in reason for reason in reasons)
+
+
+# --- captions of training sets -----------------------------------------------------------------------
+
+PROSE = (
+    "A young woman with {0} hair stands in the {1} by the {2}, while a {0} lamp in the {1} throws its {2} on the wall."
+)
+MIXED = "ohwx woman, standing in the {1} with a {2}, {0} hair, freckles, medium shot"
+SCENES = [
+    (a, b, c) for a in ("red", "blue", "grey") for b in ("rain", "park", "snow", "house") for c in ("light", "sea")
+]
+
+
+def training_set(folder, kind, form):
+    """A set of pictures of which each has one caption."""
+    table = []
+    for number, words in enumerate(SCENES):
+        if kind != "jsonl":
+            put(folder, f"p{number}", **{kind: form.format(*words)})
+        else:
+            put(folder, f"p{number}")
+            table.append(json.dumps({"file_name": f"p{number}.jpg", "text": form.format(*words)}))
+    if table:
+        (folder / "metadata.jsonl").write_text("\n".join(table) + "\n")
+    return FolderLibrary(folder)
+
+
+@pytest.mark.parametrize("kind", ["txt", "caption", "jsonl"])
+def test_captions_of_sentences_are_left_alone_whatever_file_they_stand_in(tmp_path, kind):
+    library = training_set(tmp_path, kind, PROSE)
+    assert any("24 " in note and "hold sentences and no tags" in note for note in library.walk([]).notes)
+
+
+@pytest.mark.parametrize("kind", ["txt", "caption", "jsonl"])
+def test_tags_are_read_beside_a_sentence_whatever_file_they_stand_in(tmp_path, kind):
+    library = training_set(tmp_path, kind, MIXED)
+    pages = library.walk([]).pages
+    assert all({"freckles", "medium shot"} <= set(tags_of(library, hash)) for hash in pages[0].hashes)
+
+
+def test_a_new_tag_goes_into_both_of_two_sidecars_that_say_the_same(tmp_path):
+    hash = put(tmp_path, "a", txt="1girl, solo")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "text": "1girl, solo"}\n')
+    library = FolderLibrary(tmp_path)
+    change(library, hash, "add", "hat")
+    assert (tmp_path / "a.txt").read_text() == "1girl, solo, hat"
+    assert (tmp_path / "metadata.jsonl").read_text() == '{"file_name": "a.jpg", "text": "1girl, solo, hat"}\n'

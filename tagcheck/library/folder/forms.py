@@ -42,7 +42,7 @@ def decode(form: str, data: bytes, readings: Readings, empty: bool = False) -> A
     if form == ".json":
         return sidecar_json.decode(data, reading=readings.by_form.get(form, sidecar_json.BLANKS))
     if form == RECORD:
-        return sidecar_json.decode(data, table=True)
+        return sidecar_json.decode(data, table=True, captions=form not in readings.prose or empty)
     if form == ".xmp":
         return sidecar_xmp.decode(data, empty)
     if form in readings.prose and not empty:

@@ -364,6 +364,7 @@ class FolderLibrary(Library):
         coming_back = {target: self._coming_back(target, names, add) for target, names in owned}
         new = [tag for tag in add if not any(tag in tags for tags in coming_back.values())]
         changes = []
+        same = next((sidecar.names for target, sidecar in there if target.own and sidecar.names), None)
         for target, sidecar in there:
             here = unwanted.intersection(sidecar.names)
             if here and not target.own:
@@ -373,8 +374,8 @@ class FolderLibrary(Library):
                     f"give each its own sidecar, like {shown(whole)}"
                 )
             first = owned[0][0] if owned else None
-            # A trainer makes one table of another.
-            both = first is not None and target.own and target.form == first.form == RECORD
+            # A trainer makes one table of another, and a table of sidecars.
+            both = first is not None and target.own and (target.form == first.form == RECORD or sidecar.names == same)
             adding = coming_back.get(target, []) + (new if target == first or both else [])
             if here or adding:
                 changes.append(self._change(target, adding, here, habit))

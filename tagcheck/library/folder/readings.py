@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tagcheck import tags
 from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading, mixtures
 from tagcheck.plural import plural
+from tagcheck.tags import is_sentence
 
 COMMAS = frozenset(",，、､،")  # one file may hold several kinds of them
 MARKS = "，、､،；;\t|"
@@ -21,9 +22,10 @@ NAMES = {
     "،": "Arabic commas",
 }
 NAMES |= {"；": "full-width semicolons", ";": "semicolons", "\t": "tabs", "|": "upright strokes"}
-_SMALL = "a an and are at by from has her his in is it its of on the their there this to with"
-SMALL_WORDS = frozenset(_SMALL.split())
 BLANKS_SHARE = 0.9  # of the files with several tags, before blanks part them
+TAGS_SHARE = 1 / 3  # of what stands between commas, before captions with sentences count as tags: more than one has it
+FEW_CAPTIONS, MOST_CAPTIONS = 10, 10_000  # too few to tell what more than one has, and as many as are looked at for it
+_PARTS = re.compile(r"[,;\n，、]")
 
 
 @dataclass
@@ -33,11 +35,12 @@ class Votes:
     kinds: Counter[str] = field(default_factory=Counter)
     marks: Counter[str] = field(default_factory=Counter)
     underscored: int = 0
-    sentences: int = 0
     captions: int = 0  # files of nothing but sentences, or of one line with one: a long title among lines is a tag
     long: int = 0
     files: int = 0
     mixed: int = 0
+    parts: Counter[str] = field(default_factory=Counter)  # of captions: what stands between commas and is no sentence
+    all_parts: int = 0
 
     def count(self, text: str) -> None:
         self.mixed += bool(mixtures(text))
@@ -47,8 +50,9 @@ class Votes:
         if not lines:
             return
         self.files += 1
-        self.sentences += is_sentence(text)
-        self.captions += all(map(is_sentence, lines))
+        if all(map(is_sentence, lines)):
+            self._count_parts(text)
+            self.captions += 1
         kind = _kind(lines)
         self.kinds[kind] += 1
         self.marks.update(COMMAS.intersection(text) if kind in COMMAS else {kind} & set(MARKS))
@@ -56,6 +60,12 @@ class Votes:
         underscored = any("_" in word.strip("_") and not tags.is_face(word) for word in words)
         self.long += kind == "blanks" and (len(words) > 3 or underscored)
         self.underscored += underscored
+
+    def _count_parts(self, text: str) -> None:
+        parts = {part.strip(" .").lower() for part in _PARTS.split(text)} - {""}
+        if self.captions < MOST_CAPTIONS:
+            self.all_parts += len(parts)
+            self.parts.update(part for part in parts if not is_sentence(part))
 
     @property
     def reading(self) -> Reading:
@@ -74,8 +84,10 @@ class Votes:
 
     @property
     def prose(self) -> bool:
-        """Whether most of these files hold sentences and no tags."""
-        return 2 * self.sentences > self.files
+        """Whether most of these files hold sentences, and few tags beside them."""
+        often = 1 if self.captions < FEW_CAPTIONS else 2
+        shared = sum(count for count in self.parts.values() if count >= often)
+        return 2 * self.captions > self.files and shared < TAGS_SHARE * self.all_parts
 
     def said(self) -> list[str]:
         """What of this is no matter of course, in words."""
@@ -114,17 +126,3 @@ def _kind(lines: list[str]) -> str:
     if len(lines) > 1:
         return "lines"
     return "blanks" if len(lines[0].split()) > 1 else "one"
-
-
-def is_sentence(text: str) -> bool:
-    """Whether a caption is a sentence and no list of tags: small words, or a full stop behind several words.
-
-    >>> is_sentence("a girl with long hair stands in a field"), is_sentence("1girl, long hair, hand on own hip")
-    (True, False)
-    """
-    for part in re.split(r"[,;\n，、]", text):
-        words = part.lower().rstrip(".").split()
-        small = sum(word in SMALL_WORDS for word in words)
-        if len(words) >= 5 and (small >= 2 or part.rstrip().endswith(".")):
-            return True
-    return False

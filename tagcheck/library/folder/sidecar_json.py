@@ -17,9 +17,9 @@ from functools import cached_property
 from typing import Any
 
 from tagcheck.library.folder import sidecar_text
-from tagcheck.library.folder.readings import is_sentence
 from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
 from tagcheck.library.folder.tag_names import core, name, seen
+from tagcheck.tags import is_sentence
 
 LARGEST = 16 << 20  # bytes
 BLANKS = Reading(blanks=True)
@@ -123,6 +123,15 @@ def strings(data: bytes) -> list[str]:
     return [field.node.value or "" for field in found if not field.listed and not field.booru]
 
 
+def captions(data: bytes) -> list[str]:
+    """The caption of a table's record that has no tags beside it."""
+    try:
+        root = parse(sidecar_text.text_of(data, LARGEST)[0])
+    except NotASidecar:
+        return []
+    return [] if fields(root) else [one.node.value or "" for one in fields(root, table=True)]
+
+
 def fields(root: Node, table: bool = False) -> list[Field]:
     """Where tags stand in a document, or in one record of a table."""
     if root.items is not None:
@@ -131,9 +140,9 @@ def fields(root: Node, table: bool = False) -> list[Field]:
     mains = [field for field in found if field.main]
     if table and not found:
         members = dict(root.members or ())
-        for key in CAPTION:
-            if key in members and members[key].value is not None and not is_sentence(members[key].value or ""):
-                return [Field(members[key], True, False)]
+        said = [members[key] for key in CAPTION if key in members and members[key].value is not None]
+        if said:  # the first that holds no sentence, where several are there
+            return [Field(min(said, key=lambda one: is_sentence(one.value or "")), True, False)]
     return found if mains else [replace(field, main=True) for field in found]
 
 
@@ -246,8 +255,9 @@ class JsonSidecar(AnySidecar):
         return sidecar_text.encoded(self.text, self.bom)
 
 
-def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonSidecar:
-    """Take a JSON sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for what holds none.
+def decode(data: bytes, table: bool = False, reading: Reading = BLANKS, captions: bool = True) -> JsonSidecar:
+    """Take a JSON sidecar apart, or a record of a `table`, whose `captions` count as tags or not. Raises `NotASidecar` for
+    what is damaged, `NoTags` for what holds none.
 
     >>> decode(b'{"tags": ["long_hair", "solo"]}').names
     ['long hair', 'solo']
@@ -255,7 +265,7 @@ def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonS
     text, bom = sidecar_text.text_of(data, LARGEST)
     escaped = text.isascii() and bool(re.search(r"\\u[0-9a-fA-F]{4}", text))
     sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped, reading=reading)
-    if not sidecar.fields:
+    if not sidecar.fields or not (captions or fields(parse(sidecar.text))):
         raise NoTags("holds no tags that are known here")
     return sidecar
 

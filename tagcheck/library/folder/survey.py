@@ -20,6 +20,8 @@ from tagcheck.plural import plural
 KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
 
 MANNERS = {"_": True, " ": False}  # how a family's name ends: of files with underscores in tags, with blanks
+VOTING: dict[str, Callable[[bytes], list[str]]] = dict.fromkeys(TEXT, lambda data: [text_of(data)[0]])
+VOTING |= {".json": sidecar_json.strings, forms.RECORD: sidecar_json.captions}
 EMPTY = dict.fromkeys(TEXT, "sentences and no tags") | dict.fromkeys((".json", forms.RECORD), "no tags")
 EMPTY |= {".xmp": "no keywords"}
 
@@ -75,16 +77,20 @@ def survey(pictures: Iterable[tuple[Target, ...]], read: Callable[[Target], byte
     found = Survey(pictures=len(pictures))
     kept, held = {}, 0
     targets = list(dict.fromkeys(target for targets in pictures for target in targets))
-    for target in (one for one in targets if one.form in (*TEXT, ".json")):
+    for target in (one for one in targets if one.form in VOTING):
         votes = found.votes.setdefault(target.form, Votes())
         with suppress(NotASidecar):
             data = read(target) or b""
             if (held := held + len(data)) < KEPT_BYTES:
                 kept[target] = data
-            for text in sidecar_json.strings(data) if target.form == ".json" else [text_of(data)[0]]:
+            for text in VOTING[target.form](data):
                 votes.count(text)
-    prose = frozenset(form for form, votes in found.votes.items() if form == ".caption" and votes.prose)
-    by_form = {form: votes.reading if form in TEXT else votes.of_strings for form, votes in found.votes.items()}
+    prose = frozenset(form for form, votes in found.votes.items() if form != ".json" and votes.prose)
+    by_form = {
+        form: votes.reading if form in TEXT else votes.of_strings
+        for form, votes in found.votes.items()
+        if form != forms.RECORD
+    }
     found.readings = Readings(by_form, prose)
     tagged = {target for target in targets if _count(found, target, lambda one: kept.get(one) or read(one))}
     found.tagged = sum(any(target in tagged for target in targets) for targets in pictures)
@@ -134,7 +140,8 @@ def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
         read = ", ".join(_many(count, form) for form, count in sorted(found.with_tags.items()))
         said.append(f"{found.tagged:,} of {found.pictures:,} pictures have tags (read: {read})")
     for form, count in sorted(found.without_tags.items()):
-        said.append(f"seen and not read: {_many(count, form)} {'holds' if count == 1 else 'hold'} {EMPTY[form]}")
+        what = EMPTY[".txt"] if form in found.readings.prose else EMPTY[form]
+        said.append(f"seen and not read: {_many(count, form)} {'holds' if count == 1 else 'hold'} {what}")
     for what, some in (("files beside pictures whose kind is not known here", False), ("archives: unpack them", True)):
         if listed := ", ".join(
             f"{count:,} {one}" for one, count in sorted(unread.items()) if (one in ARCHIVES) == some
@@ -150,7 +157,10 @@ def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
         said.append(plural(found.damaged, one, "sidecars cannot be read; their pictures are rows that say why"))
     for form, votes in sorted(found.votes.items()):
         if form not in found.readings.prose:
-            said += [f"{form}: {words}" for words in votes.said()]
+            records = form == forms.RECORD
+            said += [
+                f"tables: {one.replace(' file', ' record')}" if records else f"{form}: {one}" for one in votes.said()
+            ]
     if tables:
         many = plural(tables, "table")
         said.append(f"{many} of captions (metadata.jsonl, meta_*.json) {'is' if tables == 1 else 'are'} read")
