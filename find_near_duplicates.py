@@ -403,7 +403,7 @@ def weigh_tags(
 ) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
     tag_sets = TagSets.of(record.written for record in records)
-    names = sorted(visible(tag_sets.names))
+    names = sorted(visible(tag_sets.names) - tags.of_prose(tag_sets.uses()))
     place = {tag: column for column, tag in enumerate(names)}
     owned = tag_sets.columns(names or [""])
     pair, column, side = tags_to_share.differences(owned, opened.i, opened.j)

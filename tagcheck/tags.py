@@ -5,7 +5,7 @@ boorus write underscores.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 # What `mark_in_hydrus.py` writes, so that one can search for it there. These are no tags of the owner's, whichever service they are on.
@@ -67,6 +67,7 @@ def split(tag: str) -> tuple[str, str]:
 
 _SMALL = "a an and are at by from has her his in is it its of on the their there this to with"
 SMALL_WORDS = frozenset(_SMALL.split())
+SEVERAL = 3  # pictures that have one sentence
 
 
 def is_sentence(text: str) -> bool:
@@ -81,6 +82,22 @@ def is_sentence(text: str) -> bool:
         if len(words) >= 5 and (small >= 2 or part.rstrip().endswith(".")):
             return True
     return False
+
+
+def of_prose(uses: Mapping[str, int]) -> frozenset[str]:
+    """Those of some tags that are pieces of sentences, and so are no tags to suggest: what stands between two commas of a caption. A
+    sentence that several pictures (`uses`) have may be a title, and so may all in a namespace.
+
+    >>> sorted(of_prose({"and warm skin tones": 9, "a hat on the head of a cat": 1, "a song of ice and fire": 5, "cat": 1}))
+    ['a hat on the head of a cat', 'and warm skin tones']
+    """
+    return frozenset(
+        tag
+        for tag, count in uses.items()
+        if " " in tag
+        and not split(tag)[0]
+        and (tag.startswith(("and ", "or ")) or (count < SEVERAL and is_sentence(tag)))
+    )
 
 
 def join(namespace: str, subtag: str) -> str:

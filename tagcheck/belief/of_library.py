@@ -247,6 +247,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         )
     visible, hidden = TagSets.of(record.written for record in records), frozenset(invisible)
     visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
+    visible = visible.without(tags.of_prose(visible.uses()))
     return Pictures(records, visible, loaded.matrix, loaded.model, notes, hidden)
 
 

@@ -54,6 +54,14 @@ def test_what_is_believed_is_what_is_suggested_and_what_was_not_asked_is_none(fo
     assert believes(name(2), "hat", INCORRECT) < suggestions.FLOOR  # not listed
 
 
+def test_pieces_of_sentences_are_asked_about_no_picture(folder):
+    records = [{"hash": name(row), "existing_all_tags": ["hat", "and a cat"]} for row in range(PICTURES)]
+    records[0]["existing_all_tags"] += ["a hat on the head of a cat", "title:a hat on the head of a cat"]
+    data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+    seen = of_library.load_pictures(folder, dataset.load(folder, None), ()).visible
+    assert sorted(frozenset().union(*seen)) == ["hat", "title:a hat on the head of a cat"]
+
+
 def test_it_is_weighed_once_for_all_reports_and_anew_when_a_tag_has_changed(folder, monkeypatch):
     first = of_library.believed(folder, dataset.load(folder, None), ())
     monkeypatch.setattr(of_library, "examine", lambda *_: pytest.fail("weighed again"))

@@ -245,6 +245,18 @@ def test_a_tag_that_one_copy_lacks_is_suggested_for_it_with_the_reason(folder):
     assert suggestion["why"].startswith("The other copy has 'hat' and this one does not")
 
 
+def test_a_piece_of_a_sentence_is_not_suggested_for_the_copy_that_lacks_it(folder):
+    prose = "an elf with a hat stands in the rain", "and warm skin tones"
+    library(
+        folder,
+        [picture("elf", "elf", "hat", "title:a hat for the elf in the rain", *prose), picture("elf again", "elf")],
+        {"elf": ELF, "elf again": ELF},
+    )
+    (pair,) = report_of(folder)["similar_pairs"]
+    assert {one["tag"] for one in pair["suggestions"]} <= {"hat", "title:a hat for the elf in the rain"}
+    assert "hat" in {one["tag"] for one in pair["suggestions"]}
+
+
 def test_a_tag_that_the_owner_took_away_is_not_suggested_again(folder):
     library(
         folder,
