@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit
+from scipy.special import bdtr, expit
 
 from tagcheck import tags as tag_names
 from tagcheck.tag_errors.tag_rules import learn_exclusions, together
 
 FOLLOWS = 0.85  # the share of a tag's pictures that have the other one, from which it may follow
+BY_CHANCE = 0.01  # how probably the other one is missing as seldom by chance, up to which it may
 FEW_VALUES = 3.0  # tags of a namespace on a picture that has any, and
 SELDOM_MEET = 0.75  # how often two meet in units of chance: up to here they are weighed together
 ONE_STROKE = 0.5  # that two tags are written by one stroke counts from this probability on
@@ -117,12 +118,14 @@ def _implications(given: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.
     for tags, some in together(given):
         met = some.tocoo()
         one, other = met.row.astype(np.int64) + tags.start, met.col.astype(np.int64)
-        share, back = met.data / uses[one], met.data / uses[other]
+        share, back, missed = met.data / uses[one], met.data / uses[other], uses[one] - met.data
         rare = uses[one] < uses[other]
         rarer = rare | ((uses[one] == uses[other]) & (one < other))
         follows = (one != other) & (share >= FOLLOWS) & (1 - share <= 0.3 * (1 - uses[other] / n))
         follows &= rarer | (back < FOLLOWS)  # of two tags that follow from each other the rarer one is the child
-        found.append((one[follows], other[follows], uses[one[follows]] - met.data[follows]))
+        times = uses[one[follows]].astype(np.int64)
+        follows[follows] = bdtr(missed[follows], times, 1 - uses[other[follows]] / n) <= BY_CHANCE
+        found.append((one[follows], other[follows], missed[follows]))
     child, parent, missed = (np.concatenate(part) for part in zip(*found))
     stroke = _by_one_stroke(uses[child], missed)
     kept = stroke >= ONE_STROKE

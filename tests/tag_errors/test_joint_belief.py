@@ -233,6 +233,15 @@ def test_tags_that_mostly_come_with_another_are_told_from_those_written_by_hand(
     assert found.mostly_brought(given).tolist() == [False, True, False]
 
 
+def test_what_nearly_every_picture_has_follows_from_no_tag():
+    n = 116
+    trigger, freckles, curly = np.arange(n) >= 0, np.arange(n) >= 2, np.arange(n) >= 9
+    weapon, sword = np.arange(n) < 70, np.arange(n) < 60
+    given, names = written(n, trigger=trigger, freckles=freckles, curly=curly, weapon=weapon, sword=sword)
+    found = learn_relations(given, names)
+    assert [(names[child], names[parent]) for child, parent in zip(found.child, found.parent)] == [("sword", "weapon")]
+
+
 def test_declared_parents_count_however_rare_they_are():
     rng = np.random.default_rng(1)
     child = np.arange(300) < 3
