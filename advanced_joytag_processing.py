@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 import config
-from tagcheck import cluster, data_folder, script, tags
+from tagcheck import cluster, data_folder, files, script, tags
 from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder, isoformat, utc_now
 from tagcheck.dataset import HASH, TAGS_READ
 from tagcheck.duplicates import measuring, same_picture
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
     ):
         for path in folder.embeddings.glob(".*.tmp"):  # half written when a run was killed; this is the only one here
-            path.unlink()
+            files.remove(path)
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
         pixels: dict[str, str] = {}

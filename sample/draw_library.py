@@ -11,7 +11,6 @@ number of processes. A library that is already there with this seed and size is 
 """
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -26,7 +25,7 @@ from sample.plant.errors import DISAGREEMENT, KINDS, RATES, Planted, plant
 from sample.plant.library import SMALLEST, Library, draw, plan_library
 from tagcheck import script
 from tagcheck.errors import UsageError
-from tagcheck.files import write_json
+from tagcheck.files import replace_over, write_json
 
 PICTURES = 640
 
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     write_sidecars(plan, errors, drawing)
     document = answers(args.seed, plan, hashes, errors)
     write_json(planted_file, document, ("planted", "near_duplicates", "alike", "odd_files"))
-    os.replace(drawing, library)
+    replace_over(drawing, library)
     print(f"{len(hashes)} pictures with {len(errors)} planted errors in {library}, the answers in {planted_file}")
     return 0
 

@@ -46,7 +46,7 @@ def library(source: Path, name: str) -> Path | None:
         subprocess.run(command, check=True, capture_output=True, timeout=COMPILING_SECONDS)
         os.replace(temporary, path)
     except (subprocess.SubprocessError, OSError):
-        return None
+        return path if path.exists() else None  # Windows replaces none that another process has loaded meanwhile
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path

@@ -12,7 +12,7 @@ from tagcheck import data_folder, dataset
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind
 from tagcheck.detectors import DETECTORS, Detector
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_json
+from tagcheck.files import remove, write_json
 from tagcheck.plural import plural
 
 KEEP_SECONDS = 300.0  # of a run that looks at pictures, at most, are lost by a kill
@@ -140,7 +140,7 @@ def kept_so_far(
     except BaseException:
         keep()
         raise
-    path.unlink(missing_ok=True)
+    remove(path)
 
 
 def _so_far(folder: DataFolder, report: Kind) -> Path:

@@ -130,11 +130,22 @@ def sweep(folder: Path) -> None:
 
 
 def replace_over(temporary: str | Path, path: str | Path, folder: int | None = None) -> None:
-    """`os.replace`, in the open `folder` if given; tried again for a while on Windows, where files may be open."""
+    """`os.replace`, in the open `folder` if given, as `_patiently` does it."""
+    _patiently(lambda: os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder))
+
+
+def remove(path: str | Path, folder: int | None = None) -> None:
+    """Remove a file that may be gone already, in the open `folder` if given, as `_patiently` does it."""
+    with suppress(FileNotFoundError):
+        _patiently(lambda: os.unlink(path, dir_fd=folder))
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    """Call `act`; as long as Windows refuses it, for a while again, since a virus scanner or a search index may hold the file for a moment."""
     until = time.monotonic() + (REPLACE_SECONDS if os.name == "nt" else 0)
     while True:
         try:
-            os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+            act()
         except PermissionError:
             if time.monotonic() >= until:
                 raise
@@ -152,9 +163,9 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
     except OSError:  # a file system without links (exFAT, some network drives)
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        os.replace(temporary, path)
+        replace_over(temporary, path)
     else:
-        os.unlink(temporary)
+        remove(temporary)
 
 
 def sync_folder(folder: Path) -> None:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from tagcheck import packed
 from tagcheck.errors import BadFile, ToolError, UsageError
-from tagcheck.files import sync_folder, there, write_atomically
+from tagcheck.files import remove, replace_over, sync_folder, there, write_atomically
 
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps other writers waiting for a part of that
 BACKUPS, KEPT_BACKUPS = "backups", 10
@@ -203,7 +203,7 @@ def backup(path: Path, migrations: Migrations) -> Path:
                     break
             when += timedelta(seconds=1)
         for old in backups(path)[:-KEPT_BACKUPS]:
-            old.unlink(missing_ok=True)
+            remove(old)
     return named
 
 
@@ -218,7 +218,7 @@ def put_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
     for ending in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
-            os.replace(f"{path}{ending}", f"{aside}{ending}")
+            replace_over(f"{path}{ending}", f"{aside}{ending}")
     sync_folder(path.parent)
     return aside
 

@@ -15,7 +15,7 @@ from typing import cast
 
 from tagcheck import json_files
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_atomically
+from tagcheck.files import remove, write_atomically
 from tagcheck.json_files import list_of, map_of, text
 
 FILE = "review_keys.json"
@@ -136,7 +136,7 @@ def save(folder: Path, actions: Sequence[Action]) -> None:
     changed = [one for one, default in zip(actions, ACTIONS) if one.keys != default.keys]
     own = {one.name: [*map(word, one.keys)] for one in changed}
     if not own:
-        (folder / FILE).unlink(missing_ok=True)
+        remove(folder / FILE)
         return
     text = json.dumps(own, ensure_ascii=False, indent=1) + "\n"
     write_atomically(folder / FILE, lambda out: out.write(text.encode()))

@@ -19,7 +19,7 @@ from PIL import Image
 from tagcheck import svg
 from tagcheck.dataset import HASH
 from tagcheck.errors import FileUnavailable, ToolError
-from tagcheck.files import write_atomically
+from tagcheck.files import remove, write_atomically
 from tagcheck.library import Library
 from tagcheck.pictures import Limits
 from tagcheck.pictures.decoder_processes import Decoders
@@ -67,7 +67,7 @@ class ThumbnailCache:
 
     def get(self, hash: str) -> bytes | None:
         """The thumbnail, or None. Reading one marks it as used."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # the second on Windows, where it is just being removed
             data = self.path(hash).read_bytes()
             os.utime(self.path(hash))
             return data
@@ -91,7 +91,7 @@ class ThumbnailCache:
         for _, size, path in found:
             if self._size <= self.limit * 0.9:
                 return
-            path.unlink(missing_ok=True)
+            remove(path)
             self._size -= size
 
 

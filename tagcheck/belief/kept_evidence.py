@@ -18,7 +18,7 @@ import numpy as np
 
 from tagcheck import arrays
 from tagcheck.data_folder import isoformat, utc_now
-from tagcheck.files import write_atomically
+from tagcheck.files import remove, write_atomically
 from tagcheck.tag_errors.evidence import FurtherTagger
 from tagcheck.tag_errors.renewal import Known, TooMuch
 from tagcheck.tag_errors.suggestions import Examined
@@ -76,7 +76,7 @@ def keep(root: Path, rests_on: str, hashes: np.ndarray, embedded: np.ndarray, se
     there = np.array([one.there for one in seen.further], dtype=bool).reshape(-1, len(hashes))
     header = (isoformat(utc_now()), rests_on, hashes, embedded, there, seen.tags)
     if known.gathered.found.learned_bytes > MOST_BYTES:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
 
     def write(out: Any) -> None:

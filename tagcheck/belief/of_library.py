@@ -23,7 +23,7 @@ from tagcheck.dataset import Dataset, Record
 from tagcheck.duplicates import kept_pairs, measuring
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import listed
+from tagcheck.files import listed, remove
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.plural import plural
@@ -174,7 +174,7 @@ def _number(row: Any, column: Any, names: int, kind: Any) -> Any:
 def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
     """Keep what answers for pictures that come later; what an earlier run kept goes where nothing was learned."""
     if seen is None:
-        (folder.root / data_folder.SINGLE_PICTURE).unlink(missing_ok=True)
+        remove(folder.root / data_folder.SINGLE_PICTURE)
         return
     never = np.array([declared.never_suggested(tag) for tag in seen.tags], dtype=bool)
     kept = single_picture.Kept(seen.single, seen.tags, pictures.model or "", never)

@@ -21,7 +21,7 @@ import requests
 import joytag
 from tagcheck.embedding import published_layouts
 from tagcheck.errors import BadFile, MissingInput, UsageError, short
-from tagcheck.files import claim, sync_folder, write_atomically
+from tagcheck.files import claim, remove, replace_over, sync_folder, write_atomically
 
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
@@ -177,7 +177,7 @@ def _fetch(path: Path, announced: Announced, source: Source, progress: Progress 
     """Fetch one file beside its final name, check it, give it its name."""
     part = path.with_name(f"{path.name}.{announced.digest[:16]}.part")
     if part.exists() and part.stat().st_size > announced.size:
-        part.unlink()
+        remove(part)
     failures = 0
     while (here := _size(part)) < announced.size:
         try:
@@ -191,13 +191,13 @@ def _fetch(path: Path, announced: Announced, source: Source, progress: Progress 
                 ) from None
             time.sleep(pause * failures)
     if digest(part, announced.digest) != announced.digest:
-        part.unlink()
+        remove(part)
         raise BadFile(
             f"{path.name} arrived with another digest than {announced.url} announces and was thrown away: "
             "run the same command again"
         )
     write_atomically(path.with_name(PINNED), lambda out: out.write(announced.commit.encode()))
-    os.replace(part, path)
+    replace_over(part, path)
     sync_folder(path.parent)
 
 
@@ -221,7 +221,7 @@ def _append(part: Path, announced: Announced, here: int, name: str, progress: Pr
         out.flush()
         os.fsync(out.fileno())
     if here > announced.size:
-        part.unlink()
+        remove(part)
         raise BadFile(
             f"{announced.url} sent more than the {announced.size} bytes it announced: run the same command again"
         )

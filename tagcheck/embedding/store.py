@@ -20,7 +20,7 @@ import numpy as np
 from tagcheck import pt_files
 from tagcheck.data_folder import STAMP, utc_now
 from tagcheck.errors import BadFile, MissingInput, ToolError
-from tagcheck.files import listed, reading, there, write_atomically
+from tagcheck.files import listed, reading, remove, replace_over, there, write_atomically
 
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading, as many as the processor's cache holds
@@ -116,7 +116,7 @@ def embedded(
         except DamagedShard as error:
             if tell is None:
                 raise
-            path.replace(path.with_name(f"{path.name}.damaged"))
+            replace_over(path, path.with_name(f"{path.name}.damaged"))
             tell(f"warning: {error}; it is put aside as {path.name}.damaged")
             continue
         if (shard["model"], shard["preprocess"]) != (model, preprocess):
@@ -380,7 +380,7 @@ def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[n
 def save_tag_head(folder: Path, head: TagHead | None) -> None:
     """Write `tag_head.pt`; None, for a tagger that has none, removes that of another."""
     if head is None:
-        (folder / TAG_HEAD).unlink(missing_ok=True)
+        remove(folder / TAG_HEAD)
         return
     from tagcheck.embedding import torch_files  # here, as in `ShardWriter`
 

@@ -20,6 +20,7 @@ from tagcheck import dataset, detectors, sqlite, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind, head, isoformat, records, stamp_of
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import remove
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
 from tagcheck.review import by_picture, counts, following, grouping, numbers, store
@@ -117,7 +118,7 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
         finally:
             review.db.execute("DETACH incoming")
     finally:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, examined: bytes | None) -> Taken:

@@ -259,7 +259,8 @@ def save(
     for pattern in ("weights_*.safetensors", "network_*.safetensors", "folds_*.safetensors", "out_of_fold_*.json"):
         for old in listed(folder.classifier, f"{stem}_{pattern}"):
             if old.name not in names:
-                with suppress(FileNotFoundError):
+                # Windows lets nobody remove what another process reads: the next training does it.
+                with suppress(FileNotFoundError, PermissionError):
                     old.unlink()
     return path
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tagcheck.files import replace_over, sync_handle
+from tagcheck.files import remove, replace_over, sync_handle
 
 BY_HANDLE = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
 LEAVES = "it is a link that leads out of the library"
@@ -43,7 +43,7 @@ class OpenFolder:
         return os.open(self.place(name), flags, 0o666, dir_fd=self.handle)
 
     def remove(self, name: str) -> None:
-        os.unlink(self.place(name), dir_fd=self.handle)
+        remove(self.place(name), self.handle)
 
     def replace(self, name: str, by: str) -> None:
         """Let the file `by` take the place of `name`."""

@@ -108,8 +108,7 @@ def replace_file(inside: Inside, edit: Edit) -> None:
             else:
                 at.replace(name, temporary)
         except BaseException:
-            with suppress(FileNotFoundError):
-                at.remove(temporary)
+            at.remove(temporary)
             raise
 
 

@@ -1,0 +1,91 @@
+"""What Windows does otherwise, imitated: files that another program holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tagcheck import c_library, files
+from webapp.pictures import ThumbnailCache
+
+
+class Windows(SimpleNamespace):
+    """The module `os` of a Windows on which a scanner holds each file for the first two tries to move or remove it."""
+
+    name = "nt"
+
+    def __init__(self) -> None:
+        super().__init__(left={})
+
+    def __getattr__(self, name: str):
+        return getattr(os, name)
+
+    def _held(self, path: object) -> None:
+        left = self.left.setdefault(str(path), 2)
+        self.left[str(path)] = left - 1
+        if left > 0:
+            raise PermissionError(errno.EACCES, "another program has it", str(path))
+
+    def replace(self, source, target, **handles):
+        self._held(source)
+        os.replace(source, target, **handles)
+
+    def unlink(self, path, **handles):
+        self._held(path)
+        os.unlink(path, **handles)
+
+
+@pytest.fixture
+def windows(monkeypatch) -> Windows:
+    made = Windows()
+    monkeypatch.setattr(files, "os", made)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    return made
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_file_that_a_scanner_holds_for_a_moment_is_written_all_the_same(windows, tmp_path, replace):
+    files.write_atomically(tmp_path / "report.json", lambda out: out.write(b"{}"), replace)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("report.json", b"{}")]
+
+
+def test_one_that_is_held_for_a_moment_is_removed_and_one_that_is_gone_is_no_error(windows, tmp_path):
+    path = tmp_path / "kept.bin"
+    path.write_bytes(b"")
+    for _ in range(2):
+        files.remove(path)
+        assert not path.exists()
+
+
+def test_one_that_is_held_for_good_is_an_error(windows, monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "REPLACE_SECONDS", 0.0)
+    (tmp_path / "kept.bin").write_bytes(b"")
+    with pytest.raises(PermissionError):
+        files.remove(tmp_path / "kept.bin")
+
+
+def test_a_library_that_another_process_has_compiled_and_loaded_meanwhile_is_taken(monkeypatch, tmp_path):
+    source = tmp_path / "one.c"
+    source.write_text("int one(void) { return 1; }", encoding="utf-8")
+    monkeypatch.setattr(c_library, "_cache", lambda: tmp_path)
+    if (first := c_library.library(source, "one")) is None:
+        pytest.skip("no compiler")
+    first.unlink()
+
+    def loaded_meanwhile(temporary, path):
+        Path(path).write_bytes(b"")
+        raise PermissionError(errno.EACCES, "it is loaded", str(path))
+
+    monkeypatch.setattr(c_library.os, "replace", loaded_meanwhile)
+    assert c_library.library(source, "one") == first
+
+
+def test_a_thumbnail_that_is_just_being_removed_is_made_anew(monkeypatch, tmp_path):
+    cache = ThumbnailCache(tmp_path, 1000)
+    cache.put("ab" * 32, b"webp")
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(PermissionError(errno.EACCES, "going")))
+    assert cache.get("ab" * 32) is None
