@@ -17,6 +17,8 @@ WATCH_SECONDS = 1.0
 NICENESS = 5
 BELOW_NORMAL = 0x4000
 SYNCHRONIZE, FOREVER = 0x00100000, 0xFFFFFFFF
+ACCESS_DENIED = 5
+THIS_PROCESS = -1  # as a handle, which has 64 bits
 
 # For Popen: a group of its own, which Ctrl-C at our terminal does not reach and `end` ends as a whole.
 # CREATE_NEW_PROCESS_GROUP.
@@ -45,7 +47,7 @@ def give_way() -> None:
     elif sys.platform == "win32":
         import ctypes
 
-        ctypes.windll.kernel32.SetPriorityClass(ctypes.windll.kernel32.GetCurrentProcess(), BELOW_NORMAL)
+        ctypes.windll.kernel32.SetPriorityClass(ctypes.c_void_p(THIS_PROCESS), BELOW_NORMAL)
 
 
 def limit_memory(most: int) -> None:
@@ -66,6 +68,24 @@ def end_with_parent() -> None:
         threading.Thread(target=_follow_on_windows, args=(int(parent),), daemon=True).start()
     elif os.getppid() == int(parent):  # else it was started by something in between, which has its own end
         threading.Thread(target=_follow, args=(int(parent),), daemon=True).start()
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        if not (handle := kernel.OpenProcess(SYNCHRONIZE, False, process)):
+            return ctypes.get_last_error() == ACCESS_DENIED  # it is another user's
+        ended = kernel.WaitForSingleObject(handle, 0) == 0
+        kernel.CloseHandle(handle)
+        return not ended
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # else it is another user's
+    return True
 
 
 def _follow(parent: int) -> None:

@@ -55,17 +55,17 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         interruption.end_at_once()
         code = fail(interruption.MESSAGE.removeprefix("error: "), 130)
-    except BrokenPipeError:
-        if not nobody_reads():
-            raise  # a pipe of ours to another process: the work is not done
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in repr(error) for words in NO_MEMORY):
             raise
         detail = f" ({short(error)})" if str(error) else ""
         code = fail(f"not enough memory{detail}: close other programs, then run the same command again", 1)
     except OSError as error:
+        if _is_broken_pipe(error):
+            if not nobody_reads():
+                raise  # a pipe of ours to another process: the work is not done
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
         if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine
             raise
         way_out = WAYS_OUT.get(error.errno, CHECK_IT)
@@ -74,6 +74,12 @@ def run(main: Callable[[], int | None]) -> None:
         said = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
         code = fail(f"{said}: {way_out}, then run the same command again", 1)
     raise SystemExit(code)
+
+
+def _is_broken_pipe(error: OSError) -> bool:
+    """Whether a pipe's reader has gone, which Windows calls an invalid argument, of no file."""
+    unnamed = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or unnamed
 
 
 def nobody_reads() -> bool:

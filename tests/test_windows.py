@@ -1,15 +1,21 @@
-"""What Windows does otherwise, imitated: files that another program holds."""
+"""What Windows does otherwise, imitated: files that another program holds, broken pipes, ports, numbers of processes."""
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tagcheck import c_library, files
+from tagcheck import c_library, children, files, script
+from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.file_formats import ImageUnreadable, Limits
+from webapp import serving
 from webapp.pictures import ThumbnailCache
 
 
@@ -89,3 +95,52 @@ def test_a_thumbnail_that_is_just_being_removed_is_made_anew(monkeypatch, tmp_pa
     cache.put("ab" * 32, b"webp")
     monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(PermissionError(errno.EACCES, "going")))
     assert cache.get("ab" * 32) is None
+
+
+def test_a_decoder_that_ends_over_a_file_is_told_whatever_the_system_calls_its_pipe():
+    class Pipe:
+        def write(self, data: bytes) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        close = flush = lambda self: self.write(b"")
+
+    decoder = Decoder(16, Limits())
+    process = decoder._start()
+    process.stdin.close()
+    process.stdin = Pipe()
+    with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
+        decoder.prepare(b"a picture")
+
+
+def test_a_reader_that_goes_away_is_no_error_where_it_is_called_an_invalid_argument(monkeypatch):
+    def main():
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.delattr(script.select, "poll", raising=False)
+    for system, code in (("posix", 1), ("nt", 0)):
+        monkeypatch.setattr(script, "os", SimpleNamespace(**vars(os) | {"name": system, "dup2": lambda *_: None}))
+        with pytest.raises(SystemExit) as ended:
+            script.run(main)
+        assert ended.value.code == code
+
+
+def test_the_page_has_its_port_alone(monkeypatch):
+    # Any option that is off by itself.
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    with serving._bound("127.0.0.1", 0) as bound:
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
+
+
+def test_whether_a_process_runs_is_told_on_every_system():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert children.is_running(child.pid) and children.is_running(os.getpid())
+    assert not children.is_running(child.pid)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="a priority of Windows")
+def test_decoders_give_way_on_windows():
+    code = "import ctypes; from tagcheck import children; children.give_way()\n"
+    code += "print(ctypes.windll.kernel32.GetPriorityClass(ctypes.c_void_p(-1)))"
+    done = subprocess.run([sys.executable, "-c", code], env=children.environment(), stdout=subprocess.PIPE)
+    assert int(done.stdout) == children.BELOW_NORMAL

@@ -123,7 +123,7 @@ class Decoder:
             into.flush()
             code, count, width, height = ANSWER.unpack(_receive(out, ANSWER.size))
             body = _receive(out, count)
-        except (EOFError, BrokenPipeError):
+        except (EOFError, OSError):  # of the pipes: Windows calls a broken one an invalid argument
             self.close()
             if time.monotonic() >= due:
                 raise ImagePassing(f"took longer than {self.limits.seconds:g} s to decode") from None
@@ -151,7 +151,7 @@ class Decoder:
             self._process.kill()
             self._process.wait()
             for pipe in _pipes(self._process):
-                with suppress(BrokenPipeError):  # what it was not sent any more
+                with suppress(OSError):  # what it was not sent any more
                     pipe.close()
             self._process = None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from tagcheck import children
 from tagcheck.errors import LibraryError, LibraryRefused
 from tagcheck.library.hydrus.connection import Connection, tolerating
 
@@ -39,7 +40,7 @@ class Popup:
         for shown in self._connection.get("/manage_popups/get_popups")["job_statuses"]:
             made = shown.get("api_data")
             mine = isinstance(made, dict) and made.get("tagcheck") == platform.node()
-            if mine and isinstance(made.get("process"), int) and not is_running(made["process"]):
+            if mine and isinstance(made.get("process"), int) and not children.is_running(made["process"]):
                 self.key, self._seen = shown["key"], True
                 self._post("finish_and_dismiss_popup", {})
 
@@ -92,14 +93,3 @@ class Popup:
             if self._seen or time.monotonic() > until:
                 return None
             time.sleep(0.05)
-
-
-def is_running(process: int) -> bool:
-    """Whether a process of this number runs on this machine; True where that cannot be told."""
-    if os.name != "posix":
-        return True  # a signal would end it there
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # else it is another user's
-    return True
