@@ -16,7 +16,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -32,8 +32,9 @@ from tagcheck.errors import MissingInput
 from tagcheck.findings import MISSING
 from tagcheck.plural import plural
 from tagcheck.refusals import Noes
+from tagcheck.review import store as review_store
 from tagcheck.tag_columns import TagSets
-from tagcheck.tag_errors import Examined, Rules, suggestions
+from tagcheck.tag_errors import Examined, Rules, owner_feedback, suggestions
 from tagcheck.tag_errors.entries import Entries
 from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import FEW, nearest
@@ -43,13 +44,15 @@ from tagcheck.tag_errors.telling import with_evidence
 # Why a suggestion is left out, as the report says it.
 LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
 RAY = "ray"
+LISTED = 0.5  # the least confidence that is listed, where none is named
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
     script.add_memory(parser)
-    script.add_confidence(parser, "list suggestions that are right with this probability or more, 0 to 1")
+    least = f"list suggestions that are right with this probability or more, 0 to 1 (default: {LISTED}, and some less sure ones to learn from where few are surer)"
+    script.add_confidence(parser, least, None)
     engine = "'ray' shares the sums and the evidence out to the workers of a Ray cluster (docs/scale.md), with the same result"
     script.add_option(parser, "--engine", engine, "auto", choices=("auto", RAY))
     script.add_workers(parser)
@@ -69,12 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(explained(made, *args.explain)))
         return 0
     pictures, seen, work = made.pictures, made.seen, made.work
-    kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
-    sure = kept.where(kept.confidence >= args.min_confidence)
+    lowest = LISTED if args.min_confidence is None else args.min_confidence
+    kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, lowest)
+    which = kept.confidence >= lowest
+    if args.min_confidence is None:
+        which |= to_learn_from(kept, which, review_store.answers(folder.review, data), pictures.notes)
+    sure = kept.where(which)
     below = len(kept) - len(sure)
     del made, kept  # of a million pictures .2 GB, and the cells, which the report needs no more, another
     seen = seen and seen.only(sure)
-    report = make_report(data, pictures, seen, sure, below, dropped, args.min_confidence)
+    report = make_report(data, pictures, seen, sure, below, dropped, lowest)
     report["summary"]["weighed"] = asdict(work)
     for note in pictures.notes:
         if "your decisions" in note:
@@ -83,6 +90,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], data.share(len(pictures.matrix)), path))
     return 0
+
+
+def to_learn_from(
+    found: Suggestions, sure: np.ndarray, answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
+) -> np.ndarray:
+    """Which less sure suggestions (m,) are listed beside those that are `sure`, so that the owner's answers tell how often such are right
+    (`owner_feedback.to_ask`), with a note.
+    """
+    decided = Counter(action for action, issue, _, _, _ in answers if issue in ISSUES)
+    out = np.zeros(len(found), dtype=bool)
+    for action in ("add", "remove"):
+        mine = np.flatnonzero(found.adds == (action == "add"))
+        some = mine[owner_feedback.to_ask(found.confidence[mine], sure[mine], decided[action])]
+        out[some] = True
+        if len(some):
+            notes.append(
+                f"{plural(len(some), 'less sure tag')} to {action} ({found.confidence[some].min():.2f} to {found.confidence[some].max():.2f}) "
+                "listed too, since few are surer: your decisions on them correct the confidence of all others"
+            )
+    return out
 
 
 def explained(made: Weighed, hash: str, tag: str) -> list[str]:

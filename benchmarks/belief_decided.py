@@ -11,7 +11,7 @@ from scipy import sparse
 
 from benchmarks.belief_judges import Judge
 from tagcheck.belief import of_library
-from tagcheck.tag_errors import suggestions
+from tagcheck.tag_errors import owner_feedback, suggestions
 from tagcheck.tag_errors.error_model import Cells, Verdict
 from tagcheck.tag_errors.suggestions import Gathered, Suggestions
 
@@ -53,7 +53,10 @@ def evening(judge: Judge, gather: Gather, cards: int) -> Iterator[tuple[str, Jud
 
 def first_cards(cells: Cells, error: np.ndarray, known: np.ndarray, cards: int) -> np.ndarray:
     """The places of what is listed and `known` (m,) bool of so many pictures, those with the surest suggestion: as the page shows them."""
-    listed = np.flatnonzero((error >= LISTED) & (cells.weight == 1) & known)
+    single = np.flatnonzero((cells.weight == 1) & known)
+    sure, kinds = error[single] >= LISTED, [np.flatnonzero(cells.given[single] == kind) for kind in (False, True)]
+    asked = [mine[owner_feedback.to_ask(error[single[mine]], sure[mine], 0)] for mine in kinds]
+    listed = single[np.sort(np.concatenate([np.flatnonzero(sure), *asked]))]
     surest = np.zeros(int(cells.row.max()) + 1)
     np.maximum.at(surest, cells.row[listed], error[listed])
     pictures = np.argsort(-surest, kind="stable")[:cards]

@@ -28,6 +28,10 @@ from tagcheck.learning.linear_probes import logit
 
 SEVERAL = 3  # tags of a kind that have to be decided on before anything is said of the others
 TRUST = 0.5  # of a decision that counts for other tags too: those of one picture and of one evening are alike
+ASKED, ASKED_FROM = (
+    30,
+    0.2,
+)  # suggestions of a kind that are listed or decided at least, and the least confidence of them
 FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
 WIDTH, LENGTH = 0.4, 0.5  # of `f`: its standard deviation, and how far it holds together, in logits
@@ -100,6 +104,27 @@ def learn(decided: Sequence[Answer], unsure: Mapping[str, float] | None = None) 
         ):
             own[kind, name] = logit(expit(evened) @ weights, 1e-9)
     return Adjustment(kinds, own, counts)
+
+
+def to_ask(confidence: np.ndarray, listed: np.ndarray, decided: int) -> np.ndarray:
+    """Which suggestions (m,) of one kind are listed beside those that are `listed` (m,) bool, where these and the ones that were `decided`
+    are fewer than `ASKED`.
+
+    Where the tags alone do not tell how often they are forgotten or wrong, nothing may be sure, and nothing would be decided. Those that
+    are asked are spread over the logits from `ASKED_FROM` on: if the likeliest alone were, their answers would be carried too far.
+    """
+    out = np.zeros(len(confidence), dtype=bool)
+    room = ASKED - int(listed.sum()) - decided
+    unsure = np.flatnonzero(~listed & (confidence >= ASKED_FROM))
+    if room <= 0 or not len(unsure):
+        return out
+    unsure = unsure[np.argsort(-confidence[unsure], kind="stable")]
+    said = logit(confidence[unsure], NARROWEST)
+    part = np.floor((said[0] - said) / (said[0] - said[-1] + 1e-9) * room)
+    first = np.unique(part, return_index=True)[1]
+    others = np.setdiff1d(np.arange(len(unsure)), first)
+    out[unsure[np.append(first, others)[:room]]] = True
+    return out
 
 
 class _Decided(NamedTuple):

@@ -217,6 +217,26 @@ def test_the_cut_is_counted_and_a_second_run_finds_the_same(library, report):
             assert ids.get(error["id"], error) == error
 
 
+def test_where_few_suggestions_are_sure_some_less_sure_ones_are_listed_until_enough_were_decided(library, monkeypatch):
+    def less_sure(report: dict, kind: str) -> list[float]:
+        said = [tag for error in report["errors"] for tag in error["tags"] if tag["kind"] == kind]
+        return sorted(tag["confidence"] for tag in said if tag["confidence"] < find_mistagged_images.LISTED)
+
+    folder = library[0]
+    assert not less_sure(run(folder), "missing"), "enough are sure"
+    monkeypatch.setattr(find_mistagged_images, "LISTED", 0.9999)
+    listed = run(folder)
+    said = less_sure(listed, "missing")
+    assert 10 < len(said) <= 30 and 0.2 <= said[0] < 0.5 and less_sure(listed, "incorrect")
+    assert sum("your decisions on them" in note for note in listed["summary"]["notes"]) == 2
+    named = run(folder, "--min-confidence", 0.9999)
+    assert not less_sure(named, "missing") and named["settings"]["min_confidence"] == 0.9999
+    answers = [("add", "missing_tags", f"thing {k % 8}", 0.9, True) for k in range(30)]
+    monkeypatch.setattr(review_store, "answers", lambda *of: answers)
+    after = run(folder)
+    assert not less_sure(after, "missing") and less_sure(after, "incorrect")
+
+
 def test_a_large_report_says_the_same(library, report, monkeypatch):
     monkeypatch.setattr(folded, "LARGE", 50)
     monkeypatch.setattr(entries, "TOGETHER", 64)

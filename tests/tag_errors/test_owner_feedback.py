@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tagcheck.tag_errors.owner_feedback import FEWEST, Answer, learn
+from tagcheck.tag_errors.owner_feedback import ASKED, ASKED_FROM, FEWEST, Answer, learn, to_ask
 
 
 def said(confidence: float, right: int, wrong: int, tag: str = "hat", kind: str = "missing") -> list[Answer]:
@@ -103,3 +103,26 @@ def test_one_refusal_of_a_tag_says_little_of_its_other_suggestions():
     learned = learn(of_many_tags(0.9, 27, 3))
     refused, others = learned("missing", "tag 29", 0.9), learned("missing", "sword", 0.9)
     assert others - 0.2 < refused < others
+
+
+def test_where_few_are_sure_less_sure_ones_spread_over_the_confidences_are_asked_about():
+    confidence = np.concatenate([[0.6, 0.55], np.linspace(0.48, 0.01, 500)])
+    listed = confidence >= 0.5
+    asked = to_ask(confidence, listed, 10)
+    assert asked.sum() == ASKED - 2 - 10 and not (asked & listed).any()
+    said = np.sort(confidence[asked])
+    assert ASKED_FROM <= said[0] < 0.23 and said[-1] == 0.48 and np.diff(said).max() < 0.04
+
+
+def test_nobody_is_asked_about_what_is_unlikely_or_where_enough_is_listed_or_decided():
+    confidence = np.linspace(0.01, 0.49, 100)
+    none = np.zeros(100, dtype=bool)
+    assert not to_ask(confidence * 0.4, none, 0).any()
+    assert not to_ask(confidence, none, ASKED).any()
+    assert not to_ask(np.append(confidence, np.full(ASKED, 0.5)), np.arange(100 + ASKED) >= 100, 0).any()
+    assert not to_ask(confidence[:0], none[:0], 0).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_all_are_asked_about_where_there_are_only_a_few(count):
+    assert to_ask(np.full(count, 0.3), np.zeros(count, dtype=bool), 0).all()
