@@ -18,6 +18,7 @@ from tagcheck.review.queries import Finding, Measured
 from tagcheck.review.store import ADD, PAIR
 from webapp.filters import QUEUE_WORDS
 
+CHIPS = 12  # suggestions of a finding that a list or tile shows
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 EVIDENCE_WORDS = {
     "probability": "Series classifier",
@@ -57,7 +58,9 @@ SHARES = (*FIGURES, "forgotten_here", BEFORE_VERDICTS, "neighbours_with_tag", "u
 def install(app: Flask) -> None:
     for one in (ago, percent, size, plural, of_100, chips, measured_words):
         app.template_filter()(one)
-    app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
+    app.context_processor(
+        lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS, "most_chips": CHIPS}
+    )
 
 
 def ago(when: str | None, now: datetime | None = None) -> str:
@@ -76,7 +79,10 @@ def ago(when: str | None, now: datetime | None = None) -> str:
 
 
 def chips(finding: Finding) -> Markup:
-    return Markup(" ".join([_chip(one.key.action, one.key.tag) for one in finding.shown]))
+    """What is suggested, in a line or a few: of many, the surest."""
+    first, more = finding.shown[:CHIPS], len(finding.shown) - CHIPS
+    shown = [_chip(one.key.action, one.key.tag) for one in first]
+    return Markup(" ".join([*shown, f"and {more} more"] if more > 0 else shown))
 
 
 @lru_cache(4096)

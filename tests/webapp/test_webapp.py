@@ -1091,6 +1091,15 @@ def test_the_last_of_several_typed_tags_is_completed(page):
     assert page.client.get(ask, query_string={"q": "coat, ha"}).json == []
 
 
+def test_of_many_suggestions_a_list_and_a_tile_show_the_surest(page):
+    save_mistagged(page.folder, missing(page.hashes[0], *(f"tag {number:02}" for number in range(60))))
+    save_pairs(page.folder)
+    for view in ("", "?view=grid"):
+        text = page.get(f"/error-review/findings{view}")
+        assert text.count('class="chip') == 12 and "and 48 more" in text
+        assert "tag 11" in text and "tag 12" not in text
+
+
 def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):
     page.token()
     assert "Set-Cookie" not in page.client.get(f"/pictures/{page.hashes[0]}/thumbnail").headers
