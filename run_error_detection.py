@@ -120,7 +120,6 @@ def load_for_all(folder: DataFolder, dataset: Path, most: int | None) -> None:
             data = datasets.load(folder, dataset, most, lambda told: None)
             hold = importlib.import_module("tagcheck.embedding.store").hold
             hold(folder.embeddings, (record.hash for record in data.usable()), data.model)
-        importlib.import_module("tagcheck.series.classifier_files").hold(folder)
         gc.freeze()  # what a collection never looks at stays shared
 
 

@@ -11,12 +11,12 @@ is unknown, not a proven negative: the tag may just have been forgotten.
 With --finetune the last blocks of the tagger's network are trained on the pictures, too: one network for each of three
 folds of near-duplicate groups, so that what they say of a picture is out of fold as well. It is weighed beside the
 heads and kept only where the two together surely agree better with the tags than the heads alone; else the heads stay.
-Pictures that come later are judged with it. Ctrl-C or a kill loses at most a minute: the same command goes on.
+Later runs without --finetune judge with it what is new. Ctrl-C or a kill loses at most a minute: the same command goes on.
 
 Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one);
         with --finetune also the library's pictures and the tagger's files
 Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>.safetensors,
-        <namespace>_out_of_fold_<UTC>.json; with --finetune, where it was worth it, also
+        <namespace>_out_of_fold_<UTC>.safetensors; with --finetune, where it was worth it, also
         <namespace>_network_<UTC>.safetensors
 """
 
@@ -30,7 +30,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.duplicates import measuring
 from tagcheck.embedding import Embeddings, store
-from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
+from tagcheck.errors import BadFile, MissingInput, ToolError, UsageError, told_as
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
 from tagcheck.library import choose
@@ -61,9 +61,11 @@ from tagcheck.series import (
     scoring,
     tagger_says,
 )
-from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
-from tagcheck.series.mixing import Mixing, fit_mixing
+from tagcheck.series.classifier_files import card_path
+from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, learned, spread_folds
+from tagcheck.series.mixing import fit_mixing
 from tagcheck.series.renewal import Pictures
+from tagcheck.series.said import Said
 from tagcheck.series.settings import PARTS, Settings
 from tagcheck.tag_columns import tag_columns
 from tagcheck.tag_errors import tagger_vocabulary
@@ -104,13 +106,14 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    namespace = namespace_of(args)
+    namespace = script.namespace_of(args)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
     groups, cosine = measuring.copy_groups(folder.embeddings, pictures.embedded)
-    rests = rests_on(folder, data, pictures, namespace, args)
-    if rests and not args.anew and judged_anew(folder, data, pictures, groups, namespace, rests):
+    rests = rests_on(folder, data, pictures, namespace, args.tag_map)
+    anew = args.anew or args.finetune or data.most is not None or not card_path(folder, namespace).exists()
+    if not anew and judged_anew(folder, data, pictures, groups, namespace, rests):
         return 0
     labels = label_images(pictures.tag_sets, groups)
     try:
@@ -125,85 +128,97 @@ def main(argv: list[str] | None = None) -> int:
     folds = spread_folds(linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED), groups, labels)
     beside, companions = told_beside(pictures, namespace)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
-    matrix, hashes = pictures.embedded.matrix, pictures.embedded.hashes
     with script.shown_share("out of fold") as progress:
-        folded, model = out_of_fold.out_of_fold(matrix, labels, folds, progress, heard, beside)
-        mixing = fit_mixing(folded, labels, SEED)
-        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        folded, model = out_of_fold.out_of_fold(pictures.embedded.matrix, labels, folds, progress, heard, beside)
         progress(1.0)
-    tuned = Tuned()
+    known, network, tuned = learned(labels, group_counts), dict[str, np.ndarray](), dict[str, Any]()
     if args.finetune:
         with sole_run(folder.classifier / "finetuning.lock"):
-            tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
-            said = tuned.said or said
+            folded, network, tuned = finetuned(args, namespace, folder, pictures, labels, groups, known, folded)
             shutil.rmtree(classifier_files.work_folder(folder, namespace))
-        print(tuned.sentence())
-    in_force, learned = tuned.mixing or mixing, folded.learned(labels)
-    scores = probabilities.agreement(said, labels, learned, float(in_force.swapped[0]))
+        print(verdict(tuned))
+    mixing = fit_mixing(folded, labels, SEED)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    scores = probabilities.agreement(said, labels, known, float(mixing.swapped[0]))
     foreign = heard.foreign_names if heard else ()
     card = describe(data, pictures, labels, group_counts, cosine, model.prior)
-    card |= {"namespace": namespace, "scores": scores, "noise": in_force.noise(), "companions": companions}
-    card |= {"noise_without_network": mixing.noise()} if tuned.mixing else {}
-    card |= {"foreign_names": list(foreign), "rests_on": rests} | ({"finetuned": tuned.card} if tuned.card else {})
-    made = Classifier(card, model, mixing, labels.series, labels.classes, tuned.mixing, tuned.network)
-    kept = {"folds": pictures.kept(folds, folded.models).arrays()} if rests else {}
-    rows = classifier_files.rows(hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
-    path = classifier_files.save(folder, card, made.tensors() | kept, rows)
+    card |= {"namespace": namespace, "scores": scores, "noise": mixing.noise(), "companions": companions}
+    card |= {"foreign_names": list(foreign), "rests_on": rests} | ({"finetuned": tuned} if tuned else {})
+    made = Classifier(card, model, mixing, labels.series, labels.classes, network)
+    told = Said.of(said, pictures.embedded.hashes, folds, labels.tags).in_order()
+    path = classifier_files.save(folder, card, made.tensors() | {"out_of_fold": told.arrays()})
     print(f"{outcome(namespace, labels, group_counts, said, scores)}: {path}")
     return 0
 
 
-def rests_on(folder: DataFolder, data: Dataset, pictures: Pictures, namespace: str, args: argparse.Namespace) -> str:
-    """A digest of all but pictures and tags that a training rests on; none where nothing is to be kept of it."""
-    if len(pictures.tag_sets) < renewal.FEWEST or data.most is not None or args.finetune:
-        return ""
+def rests_on(folder: DataFolder, data: Dataset, pictures: Pictures, namespace: str, tag_map: str | None) -> str:
+    """A digest of all but pictures and tags that a training rests on."""
     own = (folder.root / name for name in changed.OWN_FILES)
-    read = [folder.embeddings / store.TAG_HEAD, *own, *([Path(args.tag_map)] if args.tag_map else [])]
-    return changed.method(("series", "learning"), read, namespace, pictures.embedded.model, data.siblings)
+    read = [folder.embeddings / store.TAG_HEAD, *own, *([Path(tag_map)] if tag_map else [])]
+    about = namespace, pictures.embedded.model, pictures.embedded.preprocess, data.siblings
+    return changed.method(("series", "learning"), read, *about)
 
 
 def judged_anew(
     folder: DataFolder, data: Dataset, now: Pictures, groups: np.ndarray, namespace: str, rests: str
 ) -> bool:
-    """Judge what has changed since the last training by its models; False, and why in a line, where all has to be learned anew."""
+    """Judge what is new since the last training by its model; False, and why in a line, where all has to be learned anew."""
     try:
         made = classifier_files.load(folder, namespace)
+        if len(now.tag_sets) < renewal.FEWEST and not made.network:
+            return False
         if made.card.get("rests_on") != rests:
-            raise renewal.TooMuch(
-                "the program, the tagger or your own files are other than they were, or nothing was kept"
-            )
-        rows, judged = renewal.renewed(made, *classifier_files.load_kept(folder, made.card), now, groups)
+            raise renewal.TooMuch("the program, the tagger or your own files are other than they were")
+        then = classifier_files.said(folder, made.card)
+        said, weighed = renewal.renewed(made, then, now, groups, lambda hashes: network_says(folder, made, hashes))
     except (renewal.TooMuch, BadFile, MissingInput) as error:
         script.say(f"all pictures are learned from anew: {error}")
         return False
-    since, of = made.card.get("weighed", {}).get("since") or made.card["created"], len(groups)
     several = sum(len(one) > 1 for one in now.tag_sets)
-    counted = counts(data, now, len(rows), sum(map(bool, now.tag_sets)), several)
-    weighed = {"anew": len(judged), "pictures": of, "why": "", "since": since}
-    path = classifier_files.save(folder, made.card | counted | {"weighed": weighed}, {}, rows, judged)
+    counted = counts(data, now, len(said.hashes), sum(map(bool, now.tag_sets)), several)
+    card = made.card | counted | {"weighed": weighed}
+    path = classifier_files.save(folder, card, {"out_of_fold": said.arrays()})
     print(
-        f"{len(judged):,} of {of:,} pictures are judged anew, since they or their tags have changed since {since}; the "
-        f"rest rests on what was learned then: {path}"
+        f"{weighed['anew']:,} of {weighed['pictures']:,} pictures are judged by the classifier of {weighed['since']}, which has not "
+        f"seen them; what it says of the others stays: {path}"
     )
     return True
 
 
-def namespace_of(args: argparse.Namespace) -> str:
-    """The namespace to learn, as tags are written."""
-    namespace = str(args.namespace).strip().rstrip(":").lower()
-    if not namespace:
-        raise UsageError("--namespace is empty: name one, such as series or person")
-    return namespace
+def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.ndarray | None:
+    """What the fine-tuned network says of pictures that came after the training, (n, C); None where the classifier has none.
+
+    None also, and a line why, where the library's pictures or the network's files are out of reach: then the
+    stored embeddings alone count.
+    """
+    base = made.card.get("finetuned", {}).get("base", {})
+    if not made.network or "folder" not in base:
+        return None
+    from tagcheck.embedding import joytag_network, tagger  # here, since PyTorch takes seconds to load
+    from tagcheck.series import finetuning
+
+    try:
+        published = joytag_network.read_folder(Path(base["folder"]))
+        if published.sha256 != base["weights_sha256"]:
+            raise BadFile(f"{base['folder']} holds another network than the one that was fine-tuned")
+        library = choose.mapped_library(folder, config, None, script.say)
+        read = decoder_processes.frames_of(library, hashes, published.network.image_size)
+        network, tuned = published.network.to(tagger.choose_device("auto")), made.card["finetuned"]
+        known, blocks = np.array(tuned["classes_known"], dtype=bool), tuned["settings"]["blocks"]
+        return finetuning.new_log_probabilities(network, made.network, known, read, len(hashes), blocks)
+    except ToolError as error:
+        script.say(f"new pictures are judged without the fine-tuned network: {error}")
+        return None
 
 
 def outcome(
     namespace: str, labels: Labels, group_counts: np.ndarray, said: probabilities.Predictions, scores: dict[str, Any]
 ) -> str:
     """What was learned, and how well it agrees with the tags, in a line."""
-    abstained = int((~said.predicted.any(axis=1)).sum())
+    abstained = int((np.diff(said.predicted.indptr) == 0).sum())
     return (
         f"{plural(len(labels.series), f'{namespace} tag')} learned from {plural(int(labels.tagged.sum()), 'picture')} "
-        f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(said.predicted):,} predicted out of fold "
+        f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(said.unknown):,} predicted out of fold "
         f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} against the tags"
     )
 
@@ -224,7 +239,8 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
 
 def told_beside(pictures: Pictures, namespace: str) -> tuple[sparse.csr_matrix, list[str]]:
     """(the character tags of each picture that at least two pictures have, csr (n, T), what they are called)."""
-    count = Counter(tag for one in pictures.characters() for tag in one)
+    of_characters = tags.InNamespaces(*tags.PERSON_NAMESPACES)
+    count = Counter(tag for one in pictures.written for tag in of_characters(one))
     companions = sorted(tag for tag, times in count.items() if times >= 2 and tags.namespace(tag) != namespace)
     return tag_columns(pictures.written, companions), companions
 
@@ -271,28 +287,16 @@ def of_namespace(name: str, owner: str | None, known: tagger_vocabulary.TagMap, 
 # --- fine-tuning --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """What fine-tuning came to, nothing without it. `mixing`, `said` and `network` are there where it is kept."""
-
-    card: dict[str, Any] = field(default_factory=dict)
-    mixing: Mixing | None = None
-    said: probabilities.Predictions | None = None
-    network: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def sentence(self) -> str:
-        """The verdict, in words."""
-        heads, both = self.card["heads"], self.card["with_network"]
-        verdict = (
-            "better than the heads alone, so it is kept"
-            if self.card["kept"]
-            else "not surely better than the heads alone, so these are kept and the network is dropped"
-        )
-        return (
-            f"fine-tuned, on held-out groups: micro-F1 {both['micro_f1']:.3f} (heads alone {heads['micro_f1']:.3f}), macro-F1 "
-            f"{both['macro_f1']:.3f} ({heads['macro_f1']:.3f}), a gain in {self.card['sure']:.0%} of resampled libraries: "
-            f"{verdict}"
-        )
+def verdict(tuned: dict[str, Any]) -> str:
+    """What fine-tuning came to, in words."""
+    heads, both = tuned["heads"], tuned["with_network"]
+    kept = "better than the heads alone, so it is kept"
+    dropped = "not surely better than the heads alone, so these are kept and the network is dropped"
+    return (
+        f"fine-tuned, on held-out groups: micro-F1 {both['micro_f1']:.3f} (heads alone {heads['micro_f1']:.3f}), macro-F1 "
+        f"{both['macro_f1']:.3f} ({heads['macro_f1']:.3f}), a gain in {tuned['sure']:.0%} of resampled libraries: "
+        f"{kept if tuned['kept'] else dropped}"
+    )
 
 
 def finetuned(
@@ -302,9 +306,11 @@ def finetuned(
     pictures: Pictures,
     labels: Labels,
     groups: np.ndarray,
+    known: sparse.csr_matrix,
     folded: out_of_fold.Folded,
-) -> Tuned:
-    """Train the networks, weigh what they say beside the heads, and keep them where that is surely better."""
+) -> tuple[out_of_fold.Folded, dict[str, np.ndarray], dict[str, Any]]:
+    """Train the networks and weigh what they say beside the heads: (the candidates, with their word where that is surely better, their
+    tensors where it is, what fine-tuning came to, for the card)."""
     settings = Settings(epochs=args.epochs, blocks=args.blocks, batch_size=args.batch_size, seed=SEED)
     base, where = base_network(args, pictures.embedded)
     start = time.monotonic()
@@ -312,7 +318,7 @@ def finetuned(
     told = out_of_fold.network_heard(folded.candidates, found.log_p.astype(np.float16), found.known, found.folds)
     heard = replace(folded, candidates=told)
     before, after = (probabilities.cross_fitted(one, labels, SEED) for one in (folded, heard))
-    apart = probabilities.gain(before, after, labels, folded.learned(labels), groups, SEED)
+    apart = probabilities.gain(before, after, labels, known, groups, SEED)
     readable = (found.log_p < 0).any(axis=1)
     rows = np.flatnonzero(labels.tagged & readable)
     alone = found.log_p[rows].argmax(axis=1) == np.asarray(labels.membership[rows].argmax(axis=1)).ravel()
@@ -332,11 +338,7 @@ def finetuned(
         "history": found.history,
         "seconds": round(time.monotonic() - start, 1),
     }
-    if not apart.real:
-        return Tuned(card)
-    mixing = fit_mixing(heard, labels, SEED)
-    said = probabilities.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
-    return Tuned(card, mixing, said, found.tensors)
+    return (heard, found.tensors, card) if apart.real else (folded, {}, card)
 
 
 def train_networks(

@@ -1,14 +1,16 @@
-"""Hold the series classifier's out-of-fold predictions against the tags as they are today.
+"""Hold what is believed of each picture's series against the tags as they are today.
 
     python validate_series_predictions.py
     python validate_series_predictions.py --namespace person --data-dir ~/tagging
 
-Every (picture, series) that is predicted, without the picture or a near-duplicate having been seen, or tagged, is counted:
+What is predicted is what is believed by all evidence but the picture's own tags of the namespace, without it or a near-duplicate having
+been learned from; where that is not judged, as of a series that is used once or twice, what the classifier says. Every (picture,
+series) that is predicted or tagged is counted:
 - correct: predicted and tagged;
 - missing: tagged, but not predicted. The tag may be wrong: the suggestion is to remove it;
 - incorrect: predicted, but not tagged. The tag may be forgotten: the suggestion is to add it.
 Counted separately are pictures without a prediction, since no series is likely enough, and series whose pictures are all
-near-duplicates of each other. Pictures that came after the training are judged by the classifier as it is.
+near-duplicates of each other.
 `confidence` is the probability that the suggestion is right, the same number as in the report of mistagged images.
 
 Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/advanced_joytag_complete_<UTC>.json,
@@ -23,34 +25,32 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import argparse
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 import config
-from tagcheck import data_folder, dataset, files, memory, script, tags
+from tagcheck import arrays, data_folder, dataset, files, memory, script, tags
 from tagcheck import findings as of_tags
 from tagcheck.belief import Believed, believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
-from tagcheck.duplicates import measuring
 from tagcheck.embedding import store
-from tagcheck.errors import BadFile, MissingInput, ToolError
+from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
-from tagcheck.library import choose
-from tagcheck.pictures import decoder_processes
 from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import Classifier, classifier_files, probabilities
+from tagcheck.series import classifier_files, probabilities
+from tagcheck.series.said import Said
 from tagcheck.svg import drawing, part
+from tagcheck.tag_columns import TagSets, rows_or_nothing
 from tagcheck.tag_errors import look_alikes
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
@@ -72,11 +72,17 @@ class Judged(NamedTuple):
     own: frozenset[str]
     known: frozenset[str]
     predicted: frozenset[str]
-    abstained: str | None
     probabilities: dict[str, float]
     unknown: float
     forgotten: float
     named: str | None
+
+    @property
+    def abstained(self) -> str | None:
+        """Why nothing is predicted; None where something is."""
+        if self.predicted:
+            return None
+        return "unknown_series" if self.unknown >= max(self.probabilities.values(), default=0.0) else "unsure"
 
     @property
     def unsure(self) -> bool:
@@ -88,15 +94,14 @@ class Judged(NamedTuple):
         return float(self.probabilities.get(name, 0.0))
 
 
-@dataclass
-class Age:
+class Age(NamedTuple):
     """How the predictions differ from the dataset of today."""
 
     days: float
     same: bool
-    retagged: int = 0
-    gone: int = 0
-    without_prediction: int = 0
+    retagged: int
+    gone: int
+    without_prediction: int
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -109,13 +114,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    namespace = args.namespace.strip().rstrip(":").lower()
+    namespace = script.namespace_of(args)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     if reason := classifier_files.nothing(folder, namespace):
         return nothing_to_validate(folder, data, namespace, reason)
     card = classifier_files.load_card(folder, namespace)
-    judged, age = match(folder, data, card, namespace)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
+    judged, age = match(folder, data, card, namespace, believes)
     if not age.same:
         script.say(
             f"the predictions are {age.days:.1f} days old, and since then {plural(age.retagged, 'picture')} got other {namespace} tags, "
@@ -125,7 +131,6 @@ def main(argv: list[str] | None = None) -> int:
     noes = Noes.of(
         data.spellings, review_store.decisions(folder.review, data.pixels, data), review_store.muted(folder.review)
     )
-    believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
     found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
@@ -155,7 +160,9 @@ def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reaso
 
 
 @memory.uncollected()
-def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: str) -> tuple[list[Judged], Age]:
+def match(
+    folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: str, believes: Believed
+) -> tuple[list[Judged], Age]:
     """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
 
     Changed tags are tolerable, since a picture's own tags are not used for its prediction; other
@@ -167,98 +174,59 @@ def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: st
             f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
             f"run {classifier_files.MADE_BY} again"
         )
-    left = {record.hash: record for record in data.usable()}
-    trained = data_folder.moment(card["created"])
-    age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
-    series, judged, seen = {row["series"] for row in card["series"]}, list[Judged](), list[str]()
-    of_namespace = tags.InNamespaces(namespace)
-
-    def add(row: dict[str, Any]) -> None:
-        record = left.pop(row["hash"])
-        own = frozenset(of_namespace(record.written))
-        age.retagged += own != frozenset(row.get("tags", ()))
-        # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
-        unlearned = row.get("not_learned")
-        known = own if own <= series and not unlearned else own & series - frozenset(unlearned or ())
-        sure, told = frozenset(row["predicted"]), row["probabilities"]
-        numbers = float(row["unknown"]), float(row["forgotten_share"]), row.get("named_by_tagger")
-        judged.append(Judged(record, own, known, sure, row.get("abstained"), told, *numbers))
-
-    for row in classifier_files.said(folder, card).rows():
-        seen.append(row["hash"])
-        if row["hash"] in left:
-            add(row)
-        else:
-            age.gone += 1
-    for row in newcomers(folder, left, card, seen, namespace):
-        add(row)
-    judged.sort(key=lambda one: one.record.hash)
-    age.without_prediction = len(left)
-    age.same = not (age.retagged or age.gone or age.without_prediction > card["pictures"]["without_embedding"])
+    said, of_namespace = classifier_files.said(folder, card), tags.InNamespaces(namespace)
+    series, foreign = [row["series"] for row in card["series"]], card.get("foreign_names", [])
+    names = [*dict.fromkeys([*series, *foreign, *of_namespace(believes.names)])]
+    records = sorted({record.hash: record for record in data.usable()}.values(), key=lambda record: record.hash)
+    hashes = arrays.as_bytes([record.hash for record in records])
+    at, of = arrays.places(hashes, said.hashes), arrays.places(hashes, arrays.as_bytes(believes.hashes))
+    chance, unknown = chances(said, at, believes, of, names, foreign)
+    sure, then = probabilities.sure(chance), rows_or_nothing(said.tags, at)
+    told, predicted = (TagSets(names, one.indices, one.indptr) for one in (chance, sure))
+    tagged = TagSets(series, then.indices, then.indptr)
+    # A series whose pictures are all near-duplicates cannot be missed.
+    learned = {*series, *believes.names} - {row["series"] for row in card["series"] if not row["learned_out_of_fold"]}
+    judged, retagged = list[Judged](), 0
+    for row in np.flatnonzero((at >= 0) | (of >= 0)).tolist():
+        own, listed = frozenset(of_namespace(records[row].written)), told.listed(row)
+        retagged += bool(at[row] >= 0 and own != tagged[row])
+        listed_chances = dict(zip(listed, chance.data[chance.indptr[row] : chance.indptr[row + 1]].tolist()))
+        named = int(said.foreign[at[row]]) if at[row] >= 0 else -1
+        numbers = float(unknown[row]), float(said.forgotten[at[row]]), foreign[named] if named >= 0 else None
+        judged.append(Judged(records[row], own, own & learned, predicted[row], listed_chances, *numbers))
     if not judged:
         raise MissingInput(
             f"no picture of {data.path} has a {namespace} prediction: run {classifier_files.MADE_BY} first"
         )
-    return judged, age
+    days = (data_folder.utc_now() - data_folder.moment(card["created"])).total_seconds() / 86400
+    gone, without = len(said.hashes) - int((at >= 0).sum()), len(records) - len(judged)
+    same = not (retagged or gone or without > card["pictures"]["without_embedding"])
+    return judged, Age(max(0.0, days), same, retagged, gone, without)
 
 
-def newcomers(
-    folder: DataFolder, new: dict[str, Record], card: dict[str, Any], seen: list[str], namespace: str
-) -> list[dict[str, Any]]:
-    """Predictions for the `new` pictures, which came after the training, by the stored classifier: it has not seen them.
+def chances(
+    said: Said, at: np.ndarray, believes: Believed, of: np.ndarray, names: list[str], foreign: list[str]
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """(how probably each of `names` (N,) belongs to each picture by all but its own tags of the namespace, csr (n, N), that none does (n,)).
 
-    Pictures that are near-duplicates of one it has `seen` get none, nor do those without an embedding.
+    It is what is believed; where that could not be judged, as of a series that is used once or twice or that only the tagger knows,
+    what the classifier says. `at` and `of` (n,) are the places of the pictures in both, -1 for none.
     """
-    if not new:
-        return []
-    try:
-        every = store.load(folder.embeddings, [*new, *seen], model=card["embedding"]["model"])
-    except MissingInput:
-        return []
-    fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
-    if not fresh.any():
-        return []
-    groups, _ = measuring.copy_groups(folder.embeddings, every)
-    kept = np.flatnonzero(fresh & ~np.isin(groups, groups[~fresh]))
-    if not len(kept):
-        return []
-    made = classifier_files.load(folder, namespace)
-    hashes = [every.hashes[row] for row in kept]
-    tag_sets = [new[hash].tags for hash in hashes]
-    embedded = store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess)
-    told = made.predict(embedded, network_says(folder, made, hashes), tag_sets)
-    own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
-    script.say(
-        f"{plural(len(kept), 'picture that came after the training is', 'pictures that came after the training are')} judged by the classifier as it is"
-    )
-    folds, learned = np.full(len(kept), -1), made.labels(own).tags
-    return list(classifier_files.rows(hashes, own, made.series, folds, told, learned, card.get("foreign_names", ())))
-
-
-def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.ndarray | None:
-    """What the fine-tuned network says of pictures that came after the training, (n, C); None where the classifier has none.
-
-    None also, and a line why, where the library's pictures or the network's files are out of reach: then the
-    stored embeddings alone count.
-    """
-    base = made.card.get("finetuned", {}).get("base", {})
-    if not made.network or "folder" not in base:
-        return None
-    from tagcheck.embedding import joytag_network, tagger  # here, since PyTorch takes seconds to load
-    from tagcheck.series import finetuning
-
-    try:
-        published = joytag_network.read_folder(Path(base["folder"]))
-        if published.sha256 != base["weights_sha256"]:
-            raise BadFile(f"{base['folder']} holds another network than the one that was fine-tuned")
-        library = choose.mapped_library(folder, config, None, script.say)
-        read = decoder_processes.frames_of(library, hashes, published.network.image_size)
-        network, tuned = published.network.to(tagger.choose_device("auto")), made.card["finetuned"]
-        known, blocks = np.array(tuned["classes_known"], dtype=bool), tuned["settings"]["blocks"]
-        return finetuning.new_log_probabilities(network, made.network, known, read, len(hashes), blocks)
-    except ToolError as error:
-        script.say(f"new pictures are judged without the fine-tuned network: {error}")
-        return None
+    place, rows = {name: at for at, name in enumerate(names)}, np.flatnonzero(said.foreign >= 0)
+    columns = np.array([place[name] for name in foreign], dtype=np.int64)[said.foreign[rows]]
+    shape = len(said.hashes), len(names)
+    named = sparse.csr_matrix((said.foreign_probability[rows], (rows, columns)), shape)
+    known = sparse.csr_matrix((said.chance.data, said.chance.indices, said.chance.indptr), shape)
+    told, belongs = rows_or_nothing(known.maximum(named).tocsr(), at), believes.belongs(names)
+    judged = belongs.getnnz(axis=0) > 0
+    row = np.repeat(np.arange(len(at)), np.diff(told.indptr))
+    told.data[judged[told.indices] & (of[row] >= 0)] = 0.0
+    chance = (told + rows_or_nothing(belongs, of)).tocsr()
+    chance.eliminate_zeros()
+    row = np.repeat(np.arange(len(at)), np.diff(chance.indptr))
+    none = np.exp(np.bincount(row, np.log1p(-np.minimum(chance.data, 1 - 1e-9)), len(at)))
+    unknown = np.maximum(said.unknown - said.foreign_probability, 0.0)[at]
+    return chance, np.where((of >= 0) & judged.any(), none, unknown)
 
 
 def findings(
@@ -324,15 +292,15 @@ def _lacks(one: Judged, name: str, wrong: float) -> float:
 
 
 def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
-    """One finding, its evidence and reason still to be filled in by `explain`."""
+    """One finding, its evidence and reason still to be filled in by `explain`. What hardly fits keeps its digits."""
     return {
         "id": finding_id(kind, [one.record.hash], [name]),
         "hash": one.record.hash,
         "series": name,
         "confidence": round(confidence, 4),
         "action": review_store.REMOVE if kind == MISSING else review_store.ADD,
-        "probability": one.probability(name),
-        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.unknown},
+        "probability": float(f"{one.probability(name):.3g}"),
+        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": round(one.unknown, 4)},
         "why": "",
     }
 
@@ -364,7 +332,9 @@ def _sentence(kind: str, entry: dict[str, Any], nearest: dict[tuple[str, str], l
     likely = f"{entry['probability']:.1%}" if entry["probability"] >= 0.0005 else "less than 0.1%"
     if kind == INCORRECT:
         has = f"it is tagged {', '.join(tagged)}" if tagged else "it has no such tag"
-        return f"A classifier that never saw this picture takes it for {name} at {likely}{alike(name)}, and {has}."
+        return (
+            f"What was learned from your other pictures takes this one for {name} at {likely}{alike(name)}, and {has}."
+        )
     instead = [other for other in predicted if other not in tagged]
     if instead:
         rather = f"takes it for {instead[0]}{alike(instead[0])}"
@@ -372,7 +342,9 @@ def _sentence(kind: str, entry: dict[str, Any], nearest: dict[tuple[str, str], l
         rather = f"sees only {', '.join(predicted)} in it"
     else:
         rather = "takes it for none of your series"
-    return f"Tagged {name}{alike(name)}, but a classifier that never saw this picture gives that {likely} and {rather}."
+    return (
+        f"Tagged {name}{alike(name)}, but what was learned from your other pictures gives that {likely} and {rather}."
+    )
 
 
 def similar_pictures(

@@ -166,6 +166,14 @@ def add_confidence(made: argparse.ArgumentParser, help: str, default: float | No
     add_number(made, "--min-confidence", help, default)
 
 
+def namespace_of(args: argparse.Namespace) -> str:
+    """The namespace that is named by --namespace, as tags are written."""
+    namespace = str(args.namespace).strip().rstrip(":").lower()
+    if not namespace:
+        raise UsageError("--namespace is empty: name one, such as series or person")
+    return namespace
+
+
 def add_dataset(made: argparse.ArgumentParser) -> None:
     """`--dataset FILE`, for scripts that read one."""
     which = "the dataset JSON to read (default: the newest in datasets/)"

@@ -122,3 +122,13 @@ def values_at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) 
 def having(given: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Whether each of the pictures `rows` (k, c) has the tag `columns` (k,), bool (k, c), by `given` (n, T)."""
     return values_at(given, rows.ravel(), np.repeat(columns, rows.shape[1])).reshape(rows.shape) > 0
+
+
+def rows_or_nothing(matrix: sparse.csr_matrix, places: np.ndarray) -> sparse.csr_matrix:
+    """The rows (k, T) of a sparse matrix at `places` (k,), an empty one for -1.
+
+    >>> rows_or_nothing(sparse.csr_matrix([[1, 2], [0, 4]]), np.array([1, -1])).toarray().tolist()
+    [[0, 4], [0, 0]]
+    """
+    nothing = sparse.csr_matrix((1, matrix.shape[1]), dtype=matrix.dtype)
+    return sparse.vstack([matrix, nothing], "csr")[places]

@@ -11,6 +11,8 @@ import numpy as np
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
+from tagcheck.series import classifier_files
+from tagcheck.tag_columns import TagSets
 
 MODEL = "test-model"
 
@@ -83,3 +85,17 @@ def write(folder: DataFolder, drawn: Drawn, model: str = MODEL, with_embeddings:
         for row, (hash, names) in enumerate(zip(drawn.hashes, drawn.tag_sets()))
     ]
     data_folder.save(folder, DATASET, {"mapping": None, "model": {"id": model}, "summary": {}, "results": rows})
+
+
+def predicted(folder: DataFolder, namespace: str = "series") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the card, one record a picture) of a classifier's out-of-fold predictions."""
+    card = classifier_files.load_card(folder, namespace)
+    said, rows = classifier_files.said(folder, card), []
+    series, foreign = [one["series"] for one in card["series"]], card["foreign_names"]
+    told, tags, sure = (TagSets(series, one.indices, one.indptr) for one in (said.chance, said.tags, said.predicted))
+    for row, hash in enumerate(said.hashes.tolist()):
+        chance = said.chance.data[said.chance.indptr[row] : said.chance.indptr[row + 1]].tolist()
+        made = {"hash": hash.hex(), "fold": int(said.folds[row]), "tags": tags.listed(row), "predicted": sure[row]}
+        made |= {"probabilities": dict(zip(told.listed(row), chance)), "unknown": float(said.unknown[row])}
+        rows.append(made | {"named_by_tagger": foreign[said.foreign[row]] if said.foreign[row] >= 0 else None})
+    return card, rows

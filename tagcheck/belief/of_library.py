@@ -30,17 +30,19 @@ from tagcheck.plural import plural
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.tag_columns import TagSets, tag_columns, values_at
+from tagcheck.series.probabilities import LISTED_FROM
+from tagcheck.tag_columns import TagSets, rows_or_nothing, tag_columns, values_at
 from tagcheck.tag_errors import Examined, Rules, owner_feedback, renewal, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.error_model import Verdict
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES, Asked, Suggestions
 
-FILE, VERSION = "belief.npz", 3
+FILE, VERSION = "belief.npz", 4
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS)
 FORM |= {"cells": "i1", "confidence": "f1", "near": "i2"}
-KINDS = (MISSING, INCORRECT)
+BELONGS = "belongs"
+KINDS = (MISSING, INCORRECT, BELONGS)
 FEW = "there are few"
 NOBODY = np.empty((0, 0), np.int32)
 Decided = Mapping[tuple[str, str, str], str]  # as `review.store.decisions` gives it
@@ -48,11 +50,12 @@ Decided = Mapping[tuple[str, str, str], str]  # as `review.store.decisions` give
 
 @dataclass(frozen=True)
 class Believed:
-    """The probability that a tag is missing or wrong, for each picture and tag that could be judged.
+    """The probability that a tag is missing or wrong, for each picture and tag that could be judged; and, for tags of namespaces of
+    few values, that it belongs, by all evidence but whether it is written there.
 
     `hashes`, `names` what could be judged; `cells` sorted numbers (see `_number`) with a `confidence` each; of what is
-    not listed, less than `suggestions.FLOOR` is believed. `near` (pictures, k) the places in `hashes` of the pictures most
-    like each, near-duplicates among them.
+    not listed, less than `suggestions.FLOOR` is believed, or `LISTED_FROM`. `near` (pictures, k) the places in `hashes` of the
+    pictures most like each, near-duplicates among them.
     """
 
     hashes: list[str]
@@ -74,6 +77,17 @@ class Believed:
         place = int(np.searchsorted(self.cells, number))
         found = place < len(self.cells) and self.cells[place] == number
         return float(self.confidence[place]) if found else 0.0
+
+    def belongs(self, names: Sequence[str]) -> sparse.csr_matrix:
+        """How probably each of some tags belongs to each picture, csr (pictures, names) float32."""
+        row, rest = np.divmod(self.cells, len(self.names) * len(KINDS) or 1)
+        column, kind = np.divmod(rest, len(KINDS))
+        place = {name: at for at, name in enumerate(names)}
+        of_name = np.array([place.get(name, -1) for name in self.names], dtype=np.int64)
+        here = np.flatnonzero(kind == KINDS.index(BELONGS))
+        here = here[of_name[column[here]] >= 0]
+        shape = len(self.hashes), len(names)
+        return sparse.csr_matrix((self.confidence[here], (row[here], of_name[column[here]])), shape, np.float32)
 
 
 @dataclass(frozen=True)
@@ -154,9 +168,14 @@ def _believed(pictures: Pictures, seen: Examined | None, found: Suggestions) -> 
     column = np.array([place.get(tag, -1) for tag in found.names], dtype=np.int64)[found.name]
     judged = (found.row < n) & (column >= 0)
     cells = _number(found.row.astype(np.int64), column, len(names), (~found.adds).astype(np.int64))[judged]
+    sure, near = found.confidence[judged].astype(np.float32), NOBODY
+    if seen is not None:
+        all, belongs, near = seen.cells, seen.verdict.belongs, _nearest(seen.around)
+        told = (seen.relations.space[all.column] >= 0) & (all.weight == 1) & (all.given | (belongs >= LISTED_FROM))
+        row, column = (one[told].astype(np.int64) for one in (all.row, all.column))
+        cells = np.append(cells, _number(row, column, len(names), KINDS.index(BELONGS)))
+        sure = np.append(sure, belongs[told].astype(np.float32))
     order = np.argsort(cells, kind="stable")
-    sure = found.confidence[judged].astype(np.float32)
-    near = NOBODY if seen is None else _nearest(seen.around)
     return Believed([record.hash for record in pictures.records[:n]], list(names), cells[order], sure[order], near)
 
 
@@ -468,19 +487,11 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
         if card["embedding"]["model"] != pictures.model:
             pictures.notes.append(f"the {namespace} classifier was not used: it was trained on other embeddings")
             continue
-        columns = np.array(
-            sorted(column[one["series"]] for one in card["series"] if one["series"] in column), dtype=int
-        )
-        place = {int(at): k for k, at in enumerate(columns)}
-        at = arrays.places(said.hashes, hashes)
-        row = np.repeat(at, said.listed.counts)
-        of_name = np.array([place.get(column.get(name, -1), -1) for name in said.listed.names], dtype=np.int64)
-        told = of_name[said.listed.places]
-        here = (row >= 0) & (told >= 0)
-        cells = sparse.csr_matrix((said.chances[here], (row[here], told[here])), shape=(len(hashes), len(columns)))
-        judged = np.zeros(len(hashes), dtype=bool)
-        judged[at[at >= 0]] = True
-        out.append(Told(columns, cells, judged))
+        known = sorted((column[one["series"]], at) for at, one in enumerate(card["series"]) if one["series"] in column)
+        columns, of_series = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        at = arrays.places(hashes, said.hashes)
+        chance = rows_or_nothing(said.chance, at)[:, of_series].sorted_indices()
+        out.append(Told(columns, chance, at >= 0))
     return out
 
 

@@ -95,6 +95,11 @@ def group_counts(labels: Labels, groups: np.ndarray) -> np.ndarray:
     return np.bincount(pairs[0], minlength=len(labels.series))
 
 
+def learned(labels: Labels, group_counts: np.ndarray) -> sparse.csr_matrix:
+    """csr (n, S) of 0/1: of each picture's own series, those that a model without its fold has pictures of (`spread_folds`)."""
+    return labels.tags.multiply(group_counts >= 2).tocsr().astype(np.float32)
+
+
 def spread_folds(folds: np.ndarray, groups: np.ndarray, labels: Labels) -> np.ndarray:
     """Folds (n,) in which no series with pictures of two or more groups stands in one fold alone.
 

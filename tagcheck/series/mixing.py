@@ -16,7 +16,7 @@ from scipy.special import expit, log_expit, logit
 from threadpoolctl import threadpool_limits
 
 from tagcheck.series.labels import Labels
-from tagcheck.series.out_of_fold import Folded, known
+from tagcheck.series.out_of_fold import Folded
 from tagcheck.series.scoring import Candidates
 
 ROWS = 20_000  # pictures that the few numbers are fitted on
@@ -165,7 +165,7 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     which their fold's model knows or have no tag. With `among` (n,) bool it is learned from those alone.
     """
     own, counted = labels.single, np.ones(len(labels.tagged), dtype=bool) if among is None else among
-    learnable = (own >= 0) & (known(folded.models)[folded.folds, np.maximum(own, 0)] > 0)
+    learnable = (own >= 0) & (folded.knows[folded.folds, np.maximum(own, 0)] > 0)
     taught = np.random.default_rng(seed).permutation(np.flatnonzero(counted & (learnable | ~labels.tagged)))
     rows = np.sort(taught[:ROWS])
     frequency, found = np.asarray(labels.membership.sum(axis=0)).ravel(), folded.candidates.rows(rows)

@@ -1,6 +1,5 @@
 """The evidence for each series of each picture, from models that did not see it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,32 +18,15 @@ ROUNDING = 3e-5  # of squares, by sums in float32
 
 @dataclass(frozen=True)
 class Folded:
-    """Out-of-fold candidates of n pictures, the fold (n,) of each, and the models that judged the folds.
+    """Out-of-fold candidates of n pictures, the fold (n,) of each, and the pictures of each class that each fold's model `knows` (folds, C).
 
     `trust` (slope, offset) turns the logit of a series that the tagger names into the log-odds that it is right.
     """
 
     candidates: Candidates
     folds: np.ndarray
-    models: Sequence[Model]
+    knows: np.ndarray
     trust: tuple[float, float] = TRUST_START
-
-    def learned(self, labels: Labels) -> sparse.csr_matrix:
-        """What `learned` says of these."""
-        return learned(self.models, self.folds, labels)
-
-
-def known(models: Sequence[Model]) -> np.ndarray:
-    """(models, C) float: of each class, the pictures that a model was fitted on."""
-    return np.stack([one.plda.counts for one in models])
-
-
-def learned(models: Sequence[Model], folds: np.ndarray, labels: Labels) -> sparse.csr_matrix:
-    """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
-    of_fold = known(models) @ labels.contains() > 0
-    row, column = labels.tags.nonzero()
-    values = of_fold[folds[row], column].astype(np.float32)
-    return sparse.csr_matrix((values, (row, column)), shape=labels.tags.shape)
 
 
 def out_of_fold(
@@ -71,18 +53,19 @@ def out_of_fold(
         exemplars = compact(unit_rows(plda.project(matrix[picked])))
         return Model(plda, exemplars, starts, prior, companion_ratios(beside, labels, rows))
 
-    models, fields = list[Model](), list[np.ndarray]()
+    knows, fields = list[np.ndarray](), list[np.ndarray]()
     for fold in range(number):
         mine = folds == fold
-        models.append(model(np.flatnonzero(~mine), fold))
-        part = score(models[-1], matrix[mine], own[mine], beside[mine])
+        made = model(np.flatnonzero(~mine), fold)
+        knows.append(made.plda.counts)
+        part = score(made, matrix[mine], own[mine], beside[mine])
         fields = fields or [np.empty((len(matrix), *one.shape[1:]), one.dtype) for one in vars(part).values()]
         for field, values in zip(fields, vars(part).values()):
             field[mine] = values
         if progress:
             progress(0.8 * (fold + 1) / number)
     trust = tagger.trust(matrix, labels) if tagger else TRUST_START
-    return Folded(Candidates(*fields), folds, models, trust), model(np.arange(len(matrix)))
+    return Folded(Candidates(*fields), folds, np.stack(knows), trust), model(np.arange(len(matrix)))
 
 
 def network_heard(

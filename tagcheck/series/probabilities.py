@@ -11,14 +11,12 @@ from tagcheck.series.labels import Labels
 from tagcheck.series.mixing import Mixing, fit_mixing
 from tagcheck.series.out_of_fold import Folded
 from tagcheck.series.scoring import Candidates, Rows
-from tagcheck.series.tagger_says import BLOCK
 from tagcheck.tag_columns import values_at
 
 # The first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014).
 PREDICT_FROM = 0.4
 ALSO_FROM = 0.5  # any further series: both can only be there together, not one or the other
-LISTED = 8  # series listed a picture
-LISTED_FROM = 0.005  # and from which probability
+LISTED_FROM = 0.005  # what is less probable is not listed
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 
 
@@ -26,28 +24,35 @@ RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in ho
 class Predictions(Rows):
     """What is said about n pictures, of S series.
 
-    `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer worth listing;
-    `probability` (n, k) float32 of each, 0 to 1: that the picture is of this series (several may hold at once).
-    `unknown` (n,): probability that it is of none of the owner's series that could be learned. `own` csr (n, S): the
-    probability of the series that the picture is tagged with. `foreign` (n,): a series that could not be learned and
-    that the tagger names, -1 for none, and `foreign_probability` (n,) of that one, part of `unknown`. `forgotten` (n,):
-    of pictures of its kind and of known series, the share without a tag.
+    `chance` csr (n, S) float32: the probability, 0 to 1, that a picture is of a series (several may hold at once), from `LISTED_FROM`
+    on, and of those that it is tagged with whatever it is. `unknown` (n,): that it is of none of the owner's series that could be
+    learned. `foreign` (n,): a series that could not be learned and that the tagger names, -1 for none, and `foreign_probability`
+    (n,) of that one, part of `unknown`. `forgotten` (n,): of pictures of its kind and of known series, the share without a tag.
     """
 
-    ranked: np.ndarray
-    probability: np.ndarray
+    chance: sparse.csr_matrix
     unknown: np.ndarray
-    own: sparse.csr_matrix
     foreign: np.ndarray
     foreign_probability: np.ndarray
     forgotten: np.ndarray
 
     @property
-    def predicted(self) -> np.ndarray:
-        """(n, k) bool: the series said to be there: the first from `PREDICT_FROM`, further ones from `ALSO_FROM`."""
-        cut = np.full(self.ranked.shape[1], ALSO_FROM)
-        cut[:1] = PREDICT_FROM
-        return (self.ranked >= 0) & (self.probability >= cut)
+    def predicted(self) -> sparse.csr_matrix:
+        """csr (n, S) bool: the series said to be there."""
+        return sure(self.chance)
+
+
+def sure(chance: sparse.csr_matrix) -> sparse.csr_matrix:
+    """csr (n, S) bool: which probabilities say that a series is there: the highest from `PREDICT_FROM`, others from `ALSO_FROM`.
+
+    >>> sure(sparse.csr_matrix([[0.45, 0.42, 0.0], [0.6, 0.5, 0.1]])).toarray().tolist()
+    [[True, False, False], [True, True, False]]
+    """
+    highest = np.repeat(chance.max(axis=1).toarray().ravel(), np.diff(chance.indptr))
+    there = chance.data >= np.where(chance.data == highest, PREDICT_FROM, ALSO_FROM)
+    found = sparse.csr_matrix((there, chance.indices, chance.indptr), chance.shape, copy=True)
+    found.eliminate_zeros()
+    return found
 
 
 def predictions(
@@ -56,29 +61,16 @@ def predictions(
     """Probabilities of series from candidate classes.
 
     `contains` (C, S) says which series a class stands for: a series is as probable as its classes
-    together. `tags` (n, S): whose probabilities to note in `own`.
+    together. `tags` (n, S): what the pictures are tagged with.
     """
-    n, member = len(found.classes), sparse.csr_matrix(contains.astype(float))
-    tags = sparse.csr_matrix((n, contains.shape[1])) if tags is None else tags
-    blocks = (slice(start, start + BLOCK) for start in range(0, max(1, n), BLOCK))
-    return Predictions.joined([_predict_block(found.rows(rows), mixing, member, tags[rows]) for rows in blocks])
-
-
-def _predict_block(
-    found: Candidates, mixing: Mixing, member: sparse.csr_matrix, tags: sparse.csr_matrix
-) -> Predictions:
     p, unknown = mixing.probabilities(found)
     row, column = np.nonzero(found.present)
-    of_class = sparse.csr_matrix((p[row, column], (row, found.classes[row, column])), (len(p), member.shape[0]))
-    of_series = (of_class @ member).minimum(1.0).tocsr()
-    dense = of_series.toarray()
-    ranked = np.argsort(-dense, axis=1, kind="stable")[:, :LISTED]
-    value = np.take_along_axis(dense, ranked, axis=1)
-    listed = value >= LISTED_FROM
-    ranked, value = np.where(listed, ranked, -1).astype(np.int32), np.where(listed, value, 0.0).astype(np.float32)
+    of_class = sparse.csr_matrix((p[row, column], (row, found.classes[row, column])), (len(p), len(contains)))
+    chance = (of_class @ sparse.csr_matrix(contains.astype(float))).minimum(1.0).tocsr()
+    listed = chance >= LISTED_FROM
+    chance = chance.multiply(listed if tags is None else listed + tags.astype(bool)).astype(np.float32).tocsr()
     named = np.where(found.foreign >= 0, unknown * expit(mixing.trust[0] * found.foreign_logit + mixing.trust[1]), 0.0)
-    forgotten = mixing.forgotten[found.accompanied.astype(int)]
-    return Predictions(ranked, value, unknown, of_series.multiply(tags).tocsr(), found.foreign, named, forgotten)
+    return Predictions(chance, unknown, found.foreign, named, mixing.forgotten[found.accompanied.astype(int)])
 
 
 def tagged_probability(
@@ -98,32 +90,31 @@ def agreement(
 ) -> dict[str, float | int | None]:
     """How far out-of-fold predictions agree with the owner's tags, on the pictures that have any.
 
-    Tags that no model could learn out of fold (`Folded.learned`) are left out. `micro_f1` over all
+    Tags that no model could learn out of fold (`labels.learned`) are left out. `micro_f1` over all
     (picture, series), `macro_f1` the mean over series, `coverage` the share of pictures with a
     prediction, `calibration_error` of `tagged_probability` of the first series (Naeini et al. 2015).
     """
     rows = np.flatnonzero(labels.tagged)
     said, learned, tags = said.rows(rows), learned[rows], labels.tags[rows]
     (micro,), (macro,) = _f1(said, learned, np.ones((1, len(rows))))
-    first = np.maximum(said.ranked[:, 0], 0)
-    right = values_at(tags, np.arange(len(rows)), first) & (said.ranked[:, 0] >= 0)
+    first, highest = np.asarray(said.chance.argmax(axis=1)).ravel(), said.chance.max(axis=1).toarray().ravel()
+    right = values_at(tags, np.arange(len(rows)), first) & (highest > 0)
     frequency = np.asarray(tags.sum(axis=0)).ravel() / tags.sum()
-    expected = tagged_probability(said.probability[:, 0], said.unknown, frequency[first], swapped)
+    expected = tagged_probability(highest, said.unknown, frequency[first], swapped)
     judged = np.asarray(learned.sum(axis=1)).ravel() > 0
     error = expected_calibration_error(expected[judged], right[judged]) if judged.any() else None
     return {
         "micro_f1": round(float(micro), 4),
         "macro_f1": round(float(macro), 4),
         "series_judged": int((np.asarray(learned.sum(axis=0)) > 0).sum()),
-        "coverage": round(float(said.predicted.any(axis=1).mean()), 4),
+        "coverage": round(float((np.diff(said.predicted.indptr) > 0).mean()), 4),
         "calibration_error": None if error is None else round(error, 4),
     }
 
 
 def _f1(said: Predictions, tags: sparse.csr_matrix, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(micro, macro) F1 against `tags` csr (m, S), both (k,), each picture counted `times` (k, m); macro over series that occur."""
-    row, place = np.nonzero(said.predicted)
-    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[row, place])), shape=tags.shape)
+    predicted = said.predicted.astype(np.float64)
     both, has = times @ predicted.multiply(tags).tocsr(), times @ tags
     total, occurs = times @ predicted + has, has > 0
     macro = (2 * both / np.maximum(total, 1e-9) * occurs).sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)

@@ -1,69 +1,58 @@
-"""The out-of-fold predictions of a classifier as columns, read from its file once for all who ask in a run."""
+"""What a classifier says of the pictures of a library, as it stands in its file."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from tagcheck.tag_columns import Maker, TagSets
+from tagcheck import arrays
+from tagcheck.series.probabilities import Predictions
 
-LISTS = ("tags", "predicted", "not_learned")
-ABSTAINED = (None, "unknown_series", "unsure")
+MATRICES = ("chance", "tags")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said of n pictures, as docs/formats.md describes it: `hashes` (n,) as 32 bytes, `listed` the series that have one of the
-    `chances` (sum,), one behind the other, `lists` of tags by name, `numbers` (n, 2) "unknown" and "forgotten_share".
-    `abstained` (n,) are places in `ABSTAINED`, `named` the series that only the tagger knows, by row.
+class Said(Predictions):
+    """Predictions for the pictures `hashes` (n,), 32 bytes each, by models that saw neither the picture nor a copy of it: that of their
+    fold `folds` (n,) or, of a picture that came after the training (-1), that of all. `tags` csr (n, S): what they were tagged with.
     """
 
     hashes: np.ndarray
-    listed: TagSets
-    chances: np.ndarray
-    lists: dict[str, TagSets]
-    numbers: np.ndarray
-    abstained: np.ndarray
-    named: dict[int, str]
+    folds: np.ndarray
+    tags: sparse.csr_matrix
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Any]]) -> Said:
-        """The columns of rows as they stand in the file."""
-        hashes, chances, numbers, abstained = bytearray(), array("d"), array("d"), bytearray()
-        lists, listed, named = {name: Maker() for name in LISTS}, Maker(), dict[int, str]()
-        for place, row in enumerate(rows):
-            hashes += bytes.fromhex(row["hash"])
-            listed.add(row["probabilities"])
-            chances.extend(row["probabilities"].values())
-            numbers.extend((row["unknown"], row["forgotten_share"]))
-            abstained.append(ABSTAINED.index(row.get("abstained")))
-            for name, made in lists.items():
-                made.add(row.get(name) or ())
-            if named_by := row.get("named_by_tagger"):
-                named[place] = named_by
-        return cls(
-            np.frombuffer(bytes(hashes), dtype="V32"),
-            listed.made(),
-            np.frombuffer(chances),
-            {name: made.made() for name, made in lists.items()},
-            np.frombuffer(numbers).reshape(-1, 2),
-            np.frombuffer(bytes(abstained), dtype=np.uint8),
-            named,
-        )
+    def of(cls, told: Predictions, hashes: Sequence[str], folds: np.ndarray, tags: sparse.csr_matrix) -> Said:
+        """The predictions for pictures in any order."""
+        return cls(**vars(told), hashes=arrays.as_bytes(hashes), folds=folds.astype(np.int16), tags=tags.astype(bool))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One record a picture, with the keys that a reader asks for."""
-        chances = iter(self.chances.tolist())
-        for place, (hash, (unknown, forgotten)) in enumerate(zip(self.hashes.tolist(), self.numbers.tolist())):
-            yield {name: some.listed(place) for name, some in self.lists.items()} | {
-                "hash": hash.hex(),
-                "abstained": ABSTAINED[self.abstained[place]],
-                "probabilities": dict(zip(self.listed.listed(place), chances)),
-                "unknown": unknown,
-                "forgotten_share": forgotten,
-                "named_by_tagger": self.named.get(place),
-            }
+    def in_order(self) -> Said:
+        """The same in the order of the hashes."""
+        return self.rows(np.argsort(self.hashes.view("S32"), kind="stable"))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, as numbers."""
+        named = {name: one for name, one in vars(self).items() if name not in MATRICES}
+        named["hashes"] = self.hashes.view(np.uint8).reshape(-1, 32)
+        for name in MATRICES:
+            one = getattr(self, name)
+            named |= {f"{name}.{part}": getattr(one, part) for part in ("data", "indices", "indptr")}
+        return named
+
+    @classmethod
+    def read(cls, named: Mapping[str, np.ndarray], series: int) -> Said:
+        """What `arrays` gave of so many series. Raises KeyError, TypeError or ValueError where it is not."""
+        plain: dict[str, Any] = {name: one for name, one in named.items() if "." not in name}
+        shape = len(plain["hashes"]), series
+        for name in MATRICES:
+            parts = tuple(named[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+            made = sparse.csr_matrix(parts, shape=shape)
+            made.check_format()
+            plain[name] = made
+        if any(len(one) != shape[0] for name, one in plain.items() if name not in MATRICES):
+            raise ValueError("its columns have other lengths")
+        return cls(**plain | {"hashes": np.ascontiguousarray(plain["hashes"]).view("V32").ravel()})

@@ -15,7 +15,7 @@ from conftest import PROJECT
 from joytag_folder import make_tiny_model_folder
 from kills import ALL, HOWS, in_child, points
 from PIL import Image
-from series_library import draw, write
+from series_library import draw, predicted, write
 
 import advanced_joytag_processing
 import find_bad_sources
@@ -147,7 +147,7 @@ def outcome(folder: DataFolder, module: Any) -> Any:
         return sorted(hashes), records
     if module is TRAIN:
         classifier_files.load(folder, "series")
-        return classifier_files.load_out_of_fold(folder, "series")[1]
+        return predicted(folder)[1]
     kind = REPORTS[module]
     newest = folder.newest(kind)
     document = data_folder.load(newest, kind) if newest else {}

@@ -14,6 +14,7 @@ import torch
 from joytag_folder import make_tiny_model_folder
 from PIL import Image, ImageDraw
 from scipy import sparse
+from series_library import predicted
 
 import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
@@ -26,7 +27,7 @@ from tagcheck.errors import BadFile, UsageError
 from tagcheck.pictures import preparation
 from tagcheck.series import classifier_files, finetuning, out_of_fold, probabilities, scoring
 from tagcheck.series.finetuning import Back, Settings, Training
-from tagcheck.series.labels import label_images, spread_folds
+from tagcheck.series.labels import group_counts, label_images, learned, spread_folds
 
 CPU = torch.device("cpu")
 QUICK = ["--unfrozen-epochs", "2", "--unfreeze-last-k", "1"]
@@ -245,14 +246,14 @@ def test_predictions_gain_nothing_over_themselves():
 
     folds = spread_folds(linear_probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
     folded, _ = out_of_fold.out_of_fold(made.matrix, labels, folds)
-    learned, said = folded.learned(labels), probabilities.cross_fitted(folded, labels)
-    same = probabilities.gain(said, said, labels, learned, made.groups)
+    known, said = learned(labels, group_counts(labels, made.groups)), probabilities.cross_fitted(folded, labels)
+    same = probabilities.gain(said, said, labels, known, made.groups)
     assert same.gain == 0 and not same.real
     # An oracle of the tags, heard as a network is, makes them better beyond doubt.
     log_p = np.log(np.where(labels.membership.toarray() > 0, 0.99, 0.01 / len(labels.classes)))
     every = np.ones((1, len(labels.classes)), bool)
     heard = replace(folded, candidates=out_of_fold.network_heard(folded.candidates, log_p, every))
-    better = probabilities.gain(said, probabilities.cross_fitted(heard, labels), labels, learned, made.groups)
+    better = probabilities.gain(said, probabilities.cross_fitted(heard, labels), labels, known, made.groups)
     assert better.real and better.after[0] > better.before[0]
 
 
@@ -271,30 +272,28 @@ def test_a_network_that_helps_is_kept_and_predicts_pictures_that_come_later(
     assert names == set(kept)
     made = classifier_files.load(folder, "series")
     stored = store.load(folder.embeddings)
-    assert not np.allclose(
-        made.predict(stored, validate.network_says(folder, made, stored.hashes)).probability,
-        made.predict(stored).probability,
-    ), "the networks have a say"
+    told = [made.predict(stored, log_p).chance for log_p in (train.network_says(folder, made, stored.hashes), None)]
+    assert not np.allclose(*(one.toarray() for one in told)), "the networks have a say"
     for number in range(100, 104):
         (pictures / f"{number}.png").write_bytes(drawn(number % 3, number))
     assert mapper.main([*here, "--library", str(pictures)]) == 0
     assert extraction.main([*here, "--model-dir", str(model)]) == 0
-    each = classifier_files.rows
-    monkeypatch.setattr(classifier_files, "rows", whole_rows := Noted(lambda *given: list(each(*given))))
     monkeypatch.setattr(finetuning, "new_log_probabilities", asked := Noted(finetuning.new_log_probabilities))
-    card = classifier_files.card_path(folder, "series")
-    document = json.loads(card.read_text())
-    document["settings"]["duplicate_cosine"] = 2.0  # to so small a network all pictures look alike
-    card.write_text(json.dumps(document))
-    assert validate.main(here) == 0
-    assert asked.results[0].shape == (4, 3) and (asked.results[0] < 0).all()
-    with_networks = whole_rows.results[-1]
-    (model / "model.safetensors").unlink()
+    # To so small a network all pictures look alike.
+    monkeypatch.setattr(train.measuring, "copy_groups", lambda _, embedded: (np.arange(len(embedded.hashes)), 2.0))
+    shutil.copytree(folder.classifier, tmp_path / "before")
     capsys.readouterr()
-    assert validate.main(here) == 0
-    assert "judged without the fine-tuned network" in capsys.readouterr().err
-    assert [row["probabilities"] for row in whole_rows.results[-1]] != [row["probabilities"] for row in with_networks]
     assert train.main(here) == 0
+    assert "4 of 40 pictures are judged by the classifier of" in capsys.readouterr().out
+    assert asked.results[0].shape == (4, 3) and (asked.results[0] < 0).all()
+    with_networks = predicted(folder)[1]
+    shutil.rmtree(folder.classifier)
+    shutil.copytree(tmp_path / "before", folder.classifier)
+    (model / "model.safetensors").unlink()
+    assert train.main(here) == 0
+    assert "judged without the fine-tuned network" in capsys.readouterr().err
+    assert predicted(folder)[1] != with_networks
+    assert train.main([*here, "--anew"]) == 0
     assert not list(folder.classifier.glob("*_network_*")), "a later training without pictures has no network"
 
 
@@ -313,7 +312,7 @@ def test_a_network_that_does_not_help_is_dropped_the_heads_stay_and_work_at_othe
     folder: DataFolder, library: Path, helps, capsys
 ):
     assert train.main(["--data-dir", str(folder.root)]) == 0
-    heads = classifier_files.load_out_of_fold(folder, "series")[1]
+    heads = predicted(folder, "series")[1]
     helps(False)
     work = classifier_files.work_folder(folder, "series")
     work.mkdir(parents=True)
@@ -321,7 +320,7 @@ def test_a_network_that_does_not_help_is_dropped_the_heads_stay_and_work_at_othe
     assert finetune(folder, library) == 0
     said = capsys.readouterr()
     assert "not surely better than the heads alone" in said.out and "training starts again" in said.err
-    card, rows = classifier_files.load_out_of_fold(folder, "series")
+    card, rows = predicted(folder, "series")
     assert rows == heads and not card["finetuned"]["kept"] and "network" not in card["files"]
     assert not work.exists()
 

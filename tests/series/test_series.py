@@ -18,8 +18,9 @@ from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
 from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.labels import FOLDS, Labels, group_counts, label_images, spread_folds
+from tagcheck.series.labels import learned as labels_learned
 from tagcheck.series.mixing import FREE, NO_CANDIDATE, Likelihood, fit_mixing, shares
-from tagcheck.tag_columns import tag_columns
+from tagcheck.tag_columns import tag_columns, values_at
 
 
 def learn(drawn: Drawn, folds: np.ndarray | None = None):
@@ -33,6 +34,17 @@ def learn(drawn: Drawn, folds: np.ndarray | None = None):
     said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, mixing, said, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
+
+
+def highest(said: probabilities.Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """(the likeliest series of each picture, its probability)."""
+    return np.asarray(said.chance.argmax(axis=1)).ravel(), said.chance.max(axis=1).toarray().ravel()
+
+
+def predicted_first(said: probabilities.Predictions) -> np.ndarray:
+    """The likeliest series of each picture where it is predicted, -1 where nothing is."""
+    likeliest, probability = highest(said)
+    return np.where(probability >= probabilities.PREDICT_FROM, likeliest, -1)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +197,7 @@ def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
 
 def test_predictions_agree_with_the_truth(library, learned):
     labels, _, _, said, truth = learned
-    first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
+    first = predicted_first(said)
     assert f1_score(truth, first, labels=range(len(labels.series)), average="micro") > 0.93
     assert f1_score(truth, first, labels=range(len(labels.series)), average="macro") > 0.88
 
@@ -197,8 +209,9 @@ def test_pictures_of_unknown_series_are_flagged(learned):
 
 def test_probabilities_mean_what_they_say(learned):
     *_, said, truth = learned
-    right = (said.ranked[:, 0] == truth) & (truth >= 0)
-    assert expected_calibration_error(said.probability[:, 0], right) < 0.05
+    likeliest, probability = highest(said)
+    right = (likeliest == truth) & (truth >= 0)
+    assert expected_calibration_error(probability, right) < 0.05
     assert expected_calibration_error(said.unknown, truth < 0) < 0.05
 
 
@@ -257,14 +270,14 @@ def test_duplicates_leak_through_random_folds_and_not_through_ours():
 def test_a_series_whose_pictures_are_one_group_is_said_to_be_unlearned():
     drawn = draw(series=4, pictures=120, unknown=0, forgotten=0, swapped=0, duplicates=0)
     drawn.tagged[:2], drawn.groups[1] = 9, 0
-    labels, folded, _, said, _ = learn(drawn)
+    labels, _, _, said, _ = learn(drawn)
     lonely = labels.series.index("series:s9")
-    known = folded.learned(labels)
-    assert group_counts(labels, drawn.groups)[lonely] == 1
+    counts = group_counts(labels, drawn.groups)
+    known = labels_learned(labels, counts)
+    assert counts[lonely] == 1
     assert known[0, lonely] == known[1, lonely] == 0
     assert known[2:].sum() == labels.tags[2:].sum()
-    assert said.own[0, lonely] == 0
-    assert lonely not in said.ranked[:2]
+    assert said.chance[0, lonely] == said.chance[1, lonely] == 0
 
 
 def test_nearness_is_the_highest_cosine_with_an_exemplar_of_the_class():
@@ -288,9 +301,7 @@ def test_a_series_of_two_looks_is_learned_as_well():
     drawn = draw(series=6, pictures=600, unknown=0, forgotten=0, swapped=0, duplicates=0, noise=0.3, seed=2)
     drawn.tagged, drawn.truth, drawn.series = drawn.tagged // 2, drawn.truth // 2, 3
     _labels, _, _, said, truth = learn(drawn)
-    assert (
-        f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
-    )
+    assert f1_score(truth, predicted_first(said), average="macro", labels=range(3)) > 0.97
 
 
 def characters() -> tuple[Drawn, np.ndarray, list[str]]:
@@ -340,9 +351,9 @@ def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
     for tagger in (None, tagger_says.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
         folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
         said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
-        first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
+        first = predicted_first(said)
         macro.append(f1_score(truth, first, labels=range(len(labels.series)), average="macro", zero_division=0))
-        right = np.where(said.ranked == truth[:, None], said.probability, 0).sum(axis=1)[truth >= 0]
+        right = values_at(said.chance, np.flatnonzero(truth >= 0), truth[truth >= 0])
         fits.append(np.log(np.maximum(right, 1e-3)).mean())
     assert fits[1] > fits[0], "what is true is more probable"
     assert min(macro) > 0.9
@@ -430,10 +441,11 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
     for kind, unknown, forgotten in zip((~accompanied, accompanied), mixing.unknown, mixing.forgotten):
         assert unknown == pytest.approx((~known)[kind].mean(), abs=0.06)
         assert forgotten == pytest.approx(bare[kind & known].mean(), abs=0.06)
-    rows = np.flatnonzero(bare & (said.ranked[:, 0] >= 0))
-    untagged = said.probability[rows, 0] * said.forgotten[rows]
+    likeliest, probability = highest(said)
+    rows = np.flatnonzero(bare & (probability > 0))
+    untagged = probability[rows] * said.forgotten[rows]
     confidence = untagged / ((1.0 - said.unknown[rows]) * said.forgotten[rows] + said.unknown[rows])
-    assert expected_calibration_error(confidence, said.ranked[rows, 0] == truth[rows], low=0.1) < 0.1
+    assert expected_calibration_error(confidence, likeliest[rows] == truth[rows], low=0.1) < 0.1
 
 
 def test_the_likeliest_series_is_as_sure_as_it_is_right_also_among_many():
@@ -459,9 +471,7 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     for now in (None, beside):
         folded, model = out_of_fold.out_of_fold(drawn.matrix, labels, folds, beside=now)
         said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
-        scores.append(
-            f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro")
-        )
+        scores.append(f1_score(truth, predicted_first(said), labels=range(8), average="micro"))
     assert scores[1] > scores[0] + 0.15
     assert model.companions.shape == (12, len(labels.classes))
     few = tagger_says.companion_ratios(beside, labels, np.flatnonzero(drawn.truth != 2))
@@ -479,18 +489,18 @@ def test_series_that_always_come_together_are_predicted_together():
     said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains())
     wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}
     rows = np.flatnonzero(drawn.truth == 1)
-    together = [set(said.ranked[row][said.predicted[row]].tolist()) == wanted for row in rows]
+    together = [set(said.predicted[row].indices.tolist()) == wanted for row in rows]
     assert np.mean(together) > 0.9
 
 
 def test_agreement_is_what_counting_gives(learned, library):
-    labels, folded, mixing, said, _ = learned
-    known = folded.learned(labels)
+    labels, _, mixing, said, _ = learned
+    known = labels_learned(labels, group_counts(labels, library.groups))
     scores = probabilities.agreement(said, labels, known, float(mixing.swapped[0]))
     both = said_of = has = 0
     for row, tags in enumerate(library.tag_sets()):
         if tags:
-            predicted = {labels.series[place] for place in said.ranked[row][said.predicted[row]]}
+            predicted = {labels.series[place] for place in said.predicted[row].indices}
             both, said_of, has = both + len(predicted & tags), said_of + len(predicted), has + len(tags)
     assert scores["micro_f1"] == pytest.approx(2 * both / (said_of + has), abs=1e-4)
     assert scores["series_judged"] == 12
@@ -503,7 +513,7 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     folds = spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
     folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
     said = probabilities.predictions(folded.candidates, fit_mixing(folded, labels), labels.contains(), labels.tags)
-    assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
+    assert np.isfinite(said.chance.data).all() and np.isfinite(said.unknown).all()
     start = fit_mixing(folded, labels, among=np.zeros(4, dtype=bool))
     assert start.weights.tolist() == list(FREE["weights"][0]), "nothing to learn from leaves all where it began"
 
