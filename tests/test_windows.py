@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from tagcheck import c_library, children, files, script
+from tagcheck.library.folder import inside
+from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, Limits
 from webapp import serving
@@ -144,3 +146,28 @@ def test_decoders_give_way_on_windows():
     code += "print(ctypes.windll.kernel32.GetPriorityClass(ctypes.c_void_p(-1)))"
     done = subprocess.run([sys.executable, "-c", code], env=children.environment(), stdout=subprocess.PIPE)
     assert int(done.stdout) == children.BELOW_NORMAL
+
+
+def test_a_picture_or_sidecar_whose_path_is_too_long_is_said_and_not_passed_over(monkeypatch, tmp_path):
+    """What Windows lists and then says is not there."""
+    folder = tmp_path / ("a" * (inside.LONGEST - len(str(tmp_path)) - len("//cat.jpg.txt") + 1))
+    folder.mkdir()
+    for name in ("cat.jpg", "cat.jpg.txt", "longest.jpeg"):
+        (folder / name).write_bytes(name.encode())
+
+    def short(act):
+        def checked(path, *rest, **more):
+            if not isinstance(path, int) and len(str(path)) > inside.LONGEST:
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+            return act(path, *rest, **more)
+
+        return checked
+
+    path = SimpleNamespace(**vars(os.path) | {"lexists": lambda path: len(path) <= inside.LONGEST})
+    fake = SimpleNamespace(**vars(os) | {"name": "nt", "stat": short(os.stat), "open": short(os.open), "path": path})
+    monkeypatch.setattr(inside, "BY_HANDLE", False)
+    monkeypatch.setattr(inside, "os", fake)
+    library = FolderLibrary(tmp_path)
+    said = [info.reason for info in library.files([hash for page in library.walk([]).pages for hash in page.hashes])]
+    assert len(said) == 2 and all("its path has more than 259 characters: shorten it" in one for one in said)
+    assert sorted("tags cannot be read" in one for one in said) == [False, True]

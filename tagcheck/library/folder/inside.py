@@ -12,6 +12,8 @@ from tagcheck.files import remove, replace_over, sync_handle
 
 BY_HANDLE = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
 LEAVES = "it is a link that leads out of the library"
+LONGEST = 259  # characters of a path on Windows, where its owner has not turned on long paths
+TOO_LONG = f"its path has more than {LONGEST} characters: shorten it, or turn on long paths in Windows"
 DANGLES = "it is a link that leads nowhere"
 _CLOSED = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _ITSELF = getattr(os, "O_NOFOLLOW", 0) | _CLOSED
@@ -89,7 +91,7 @@ class Inside:
         if BY_HANDLE:
             handle = self._open(path, os.O_RDONLY | os.O_NONBLOCK | _ITSELF)
         else:
-            handle = os.open(self.real(path), os.O_RDONLY | _CLOSED)
+            handle = os.open(_reachable(self.real(path)), os.O_RDONLY | _CLOSED)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise OSError(errno.EINVAL, "it is not a file", path)
@@ -98,7 +100,7 @@ class Inside:
     def status(self, entry: os.DirEntry[Any], path: str) -> os.stat_result:
         """What the system says of an entry of an open folder whose path is `path`, or of what it leads to."""
         if entry.is_symlink() or not BY_HANDLE:
-            return os.stat(self.real(path))
+            return os.stat(_reachable(self.real(path)))
         return entry.stat(follow_symlinks=False)
 
     def _open(self, path: str, flags: int) -> int:
@@ -129,3 +131,10 @@ class Inside:
             return os.open(last, flags, dir_fd=handle)
         finally:
             os.close(handle)
+
+
+def _reachable(path: str) -> str:
+    """The path of something that was listed. Windows says of one that is too long for it that there is nothing."""
+    if os.name == "nt" and len(path) > LONGEST and not os.path.lexists(path):
+        raise OSError(errno.EINVAL, TOO_LONG, path)
+    return path

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tagcheck.library.folder import exclusion
 from tagcheck.library.folder.exclusion import Rule
 from tagcheck.library.folder.forms import ENDINGS, Target
-from tagcheck.library.folder.inside import LEAVES, Inside, OpenFolder
+from tagcheck.library.folder.inside import LEAVES, TOO_LONG, Inside, OpenFolder
 from tagcheck.library.folder.tables import is_table
 
 _SAME_NAME = "png apng gif webp bmp tiff avif heic heif jxl jp2 qoi jpeg"  # endings that their kind is called by
@@ -31,7 +31,7 @@ OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # wh
 # Which may hold pictures and their tags, and are not read.
 ARCHIVES = frozenset([".tar", ".zip", ".7z", ".rar", ".tgz"])
 FORBIDDEN = os.stat_result((0,) * 10)
-OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library
+OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library, a path too long for Windows
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _status(inside: Inside, entry: os.DirEntry[str], path: str) -> os.stat_resul
     except PermissionError:
         return FORBIDDEN
     except OSError as error:
-        return OUTSIDE if error.strerror == LEAVES else None
+        return OUTSIDE if error.strerror in (LEAVES, TOO_LONG) else None
     return status if stat.S_ISREG(status.st_mode) else None
 
 
