@@ -52,6 +52,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests" / "requirements.txt"
 LOCK = PROJECT / "requirements.lock"
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
+RUNTIME = "Microsoft's Visual C++ Redistributable, https://aka.ms/vs/17/release/vc_redist.x64.exe"
 MEGA = 1_000_000
 GRACE = 5  # seconds in which a stage that Ctrl-C has reached ends by itself
 
@@ -195,8 +196,19 @@ def install(requirements: Path, words: str, lock: Path | None = None, *options: 
     say(f"{words}: {download(source, *options)}")
     if pip("install", *options, "-r", str(source)).returncode:
         raise Failed(f"{source.name} could not be installed: see above, then run the same command again")
+    if requirements == REQUIREMENTS:
+        check_torch()
     path, digest = mark(requirements)
     path.write_text(digest, encoding="utf-8")
+
+
+def check_torch() -> None:
+    """Raise `Failed` where PyTorch cannot be loaded: on Windows it needs libraries of Microsoft's that Python does not bring."""
+    tried = subprocess.run([PYTHON, "-c", "import torch"], stderr=subprocess.PIPE, env=environment())
+    if tried.returncode:
+        why = tried.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].strip()
+        way_out = f"install {RUNTIME}" if os.name == "nt" else "see what is wrong there"
+        raise Failed(f"PyTorch is installed and cannot be loaded ({why}): {way_out}, then run the same command again")
 
 
 def download(requirements: Path, *options: str) -> str:

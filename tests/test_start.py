@@ -116,6 +116,7 @@ def test_a_locked_environment_takes_the_lock_alone_and_checks_each_file(monkeypa
         return subprocess.CompletedProcess(words, 0, stdout='{"install": []}')
 
     monkeypatch.setattr(start, "pip", pip)
+    monkeypatch.setattr(start, "check_torch", lambda: None)
     monkeypatch.setattr(start, "PYTHON", Path(sys.executable))
     monkeypatch.setattr(start, "VENV", tmp_path)
     start.make_environment("auto", locked=True)
@@ -147,3 +148,20 @@ start.script.run(lambda: start.serve(Path({str(tmp_path)!r}), 0))
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0 and said.splitlines()[-1] == "ended" and "error" not in said, said
+
+
+def test_a_pytorch_that_cannot_be_loaded_is_said_and_tried_again_next_time(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('[WinError 126] Error loading c10.dll')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(start, "PYTHON", sys.executable)
+    monkeypatch.setattr(start, "VENV", tmp_path)
+    monkeypatch.setattr(start, "download", lambda *_: "nothing")
+    monkeypatch.setattr(start, "pip", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    for _ in range(2):
+        with pytest.raises(
+            start.Failed, match=r"cannot be loaded \(OSError: \[WinError 126\] Error loading c10.dll\): "
+        ):
+            start.install(start.REQUIREMENTS, "what the scripts need")
+    (tmp_path / "torch.py").write_text("", encoding="utf-8")
+    start.install(start.REQUIREMENTS, "what the scripts need")
+    assert start.installed(start.REQUIREMENTS)
