@@ -165,3 +165,15 @@ def test_a_pytorch_that_cannot_be_loaded_is_said_and_tried_again_next_time(monke
     (tmp_path / "torch.py").write_text("", encoding="utf-8")
     start.install(start.REQUIREMENTS, "what the scripts need")
     assert start.installed(start.REQUIREMENTS)
+
+
+def test_a_demo_whose_drawing_was_stopped_is_drawn_anew_and_another_folder_is_left_alone(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(start, "stage", lambda *words: asked.append(words[0]))
+    (tmp_path / "demo" / start.DRAWING).mkdir(parents=True)
+    start.run_stages(tmp_path / "demo")
+    assert asked[0] == "sample/draw_library.py" and not (tmp_path / "demo").exists()
+    (tmp_path / "mine" / start.DRAWING).mkdir(parents=True)
+    (tmp_path / "mine" / "picture.png").write_bytes(b"")
+    with pytest.raises(start.Failed, match="holds something else than a sample"):
+        start.run_stages(tmp_path / "mine")
