@@ -310,6 +310,9 @@ def serve(demo: Path, port: int) -> None:
     """Serve the page until Ctrl-C, and show it where there is a screen."""
     if not (demo / "data").is_dir():
         raise Failed(f"no {demo / 'data'}: run start.py without 'serve' first", 3)
+    if answers(port):  # else the browser would be shown that one
+        airplay = " (AirPlay Receiver has 5000 on macOS)" if sys.platform == "darwin" else ""
+        raise Failed(f"another program answers on port {port}{airplay}: end it or choose another --port")
     if os.name == "nt" or sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         threading.Thread(target=show, args=(port,), daemon=True).start()
     stage("webapp/app.py", "--data-dir", str(demo / "data"), "--port", str(port))
@@ -318,12 +321,17 @@ def serve(demo: Path, port: int) -> None:
 def show(port: int) -> None:
     """Open the page in the browser once it answers."""
     for _ in range(300):
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                webbrowser.open(f"http://localhost:{port}/error-review")
-                return
+        if answers(port):
+            webbrowser.open(f"http://localhost:{port}/error-review")
+            return
         time.sleep(0.2)
+
+
+def answers(port: int) -> bool:
+    """Whether a program answers on a port of this machine."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def say(message: str) -> None:

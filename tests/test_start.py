@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -177,3 +178,13 @@ def test_a_demo_whose_drawing_was_stopped_is_drawn_anew_and_another_folder_is_le
     (tmp_path / "mine" / "picture.png").write_bytes(b"")
     with pytest.raises(start.Failed, match="holds something else than a sample"):
         start.run_stages(tmp_path / "mine")
+
+
+def test_where_another_program_has_the_port_the_browser_is_not_shown_it(monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(start, "stage", lambda *words: pytest.fail("the page was started"))
+    monkeypatch.setattr(start.sys, "platform", "darwin")
+    monkeypatch.setattr(start, "show", lambda port: pytest.fail("it was shown"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        with pytest.raises(start.Failed, match=r"another program answers on port \d+ \(AirPlay Receiver"):
+            start.serve(tmp_path, other.getsockname()[1])

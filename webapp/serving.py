@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from waitress import wasyncore
@@ -115,6 +116,12 @@ def _most_connections() -> int:
     return CONNECTIONS if files == resource.RLIM_INFINITY else max(8, min(CONNECTIONS, files // 2 - 32))
 
 
+def _answers(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+        return True
+    return False
+
+
 def _bound(host: str, port: int) -> socket.socket:
     """A socket on the address. Raises `ToolError` when it is taken, or none of this machine's."""
     if not 0 <= port <= 65535:
@@ -128,6 +135,8 @@ def _bound(host: str, port: int) -> socket.socket:
             alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
             bound.setsockopt(socket.SOL_SOCKET, alone, 1)
             bound.bind(address)
+            if address[0] == "127.0.0.1" and port and _answers("::1", port):
+                raise OSError(f"another program answers on [::1]:{port}, which localhost means too")
         except OSError:
             bound.close()
             raise

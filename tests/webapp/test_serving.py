@@ -15,7 +15,7 @@ import pytest
 import tried
 import web_attacks
 
-from tagcheck.errors import UsageError
+from tagcheck.errors import ToolError, UsageError
 from webapp import serving
 from webapp.app import end_in_words
 from webapp.running import Job
@@ -48,6 +48,16 @@ def test_a_request_that_comes_too_slowly_is_ended(monkeypatch):
 def test_a_port_that_is_none_is_refused(port):
     with pytest.raises(UsageError, match="ports are 0 to 65535"):
         serving.Server(lambda *_: [], "127.0.0.1", port)
+
+
+def test_where_localhost_means_another_program_too_the_page_says_so():
+    """As on macOS, whose AirPlay Receiver has port 5000: a browser asks ::1 first."""
+    try:
+        other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with other, pytest.raises(ToolError, match=r"another program answers on \[::1\]:.*choose another --port"):
+        serving.Server(lambda *_: [], "127.0.0.1", other.getsockname()[1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
