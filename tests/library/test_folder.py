@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -788,6 +789,19 @@ def test_a_folder_that_may_not_be_written_is_said_before_anything_is_tried(root)
         assert "nothing may be written in" in FolderLibrary(root).plan([TagChange(hash, "x", "add")])[0].reason
     finally:
         (root / "sub").chmod(0o755)
+
+
+def test_a_picture_that_the_disk_does_not_give_is_a_row_that_says_so(root, monkeypatch):
+    picture(root / "a.jpg")
+    refuse = OSError(errno.EIO, "Input/output error")
+
+    def refused(*_):
+        raise refuse
+
+    monkeypatch.setattr(inside.Inside, "status", refused)
+    monkeypatch.setattr(inside.Inside, "file", refused)
+    ((said, (_,)),) = FolderLibrary(root).walk([]).not_local.items()
+    assert said == "cannot be read"
 
 
 def test_a_name_too_long_for_a_sidecar_is_said(root):

@@ -1,5 +1,6 @@
 """Looking through a folder of pictures: which files count, whose a sidecar is, and what a file's hash is."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from tagcheck.library.folder import exclusion
 from tagcheck.library.folder.exclusion import Rule
 from tagcheck.library.folder.forms import ENDINGS, Target
-from tagcheck.library.folder.inside import LEAVES, TOO_LONG, Inside, OpenFolder
+from tagcheck.library.folder.inside import LEAVES, Inside, OpenFolder
 from tagcheck.library.folder.tables import is_table
 
 _SAME_NAME = "png apng gif webp bmp tiff avif heic heif jxl jp2 qoi jpeg"  # endings that their kind is called by
@@ -31,7 +32,9 @@ OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # wh
 # Which may hold pictures and their tags, and are not read.
 ARCHIVES = frozenset([".tar", ".zip", ".7z", ".rar", ".tgz"])
 FORBIDDEN = os.stat_result((0,) * 10)
-OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library, a path too long for Windows
+OUTSIDE = os.stat_result(
+    (0,) * 10
+)  # another one: a link that leads out of the library, a path too long for Windows, a failing disk
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,8 @@ def _status(inside: Inside, entry: os.DirEntry[str], path: str) -> os.stat_resul
     except PermissionError:
         return FORBIDDEN
     except OSError as error:
-        return OUTSIDE if error.strerror in (LEAVES, TOO_LONG) else None
+        nothing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and error.strerror != LEAVES
+        return None if nothing else OUTSIDE
     return status if stat.S_ISREG(status.st_mode) else None
 
 
