@@ -455,6 +455,7 @@ def describe(
             "candidates": scoring.CANDIDATES,
             "set_pictures": SET_PICTURES,
         },
+        "fingerprint": classifier_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
         "tagger_tags_used": int((prior.means >= 0).sum()),
         "tagger_series_without_pictures": int((prior.means < 0).sum()),
         "classes": [[labels.series[place] for place in members] for members in labels.classes],
@@ -470,8 +471,7 @@ def counts(data: Dataset, pictures: Pictures, predicted: int, tagged: int, sever
     embedded = pictures.embedded
     lacking = len({record.hash for record in data.usable()}) - len(embedded.hashes)
     numbers = {"predicted": predicted, "tagged": tagged, "with_several": several, "without_embedding": lacking}
-    print_of = classifier_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets))
-    return {"dataset": data.path.name, "fingerprint": print_of, "pictures": numbers}
+    return {"dataset": data.path.name, "pictures": numbers}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -619,30 +620,32 @@ def _other_arrays(good: bytes, rng: Random) -> bytes:
 
 
 @cache
-def _classifier() -> tuple[DataFolder, dict[str, Any], bytes]:
+def _classifier() -> tuple[DataFolder, dict[str, Any], dict[Path, bytes]]:
     folder = DataFolder(place("classifier"))
     write(folder, draw(series=3, pictures=60))
     train_series_classifier_images.main(["--data-dir", str(folder.root)])
     card = json.loads(classifier_files.card_path(folder, "series").read_text())
     classifier_files.load(folder, "series")
-    return folder, card, (folder.classifier / card["files"]["weights"]["name"]).read_bytes()
+    paths = (folder.classifier / card["files"][name]["name"] for name in ("weights", "out_of_fold"))
+    return folder, card, {path: path.read_bytes() for path in paths}
 
 
 @few
 @given(value=st.dictionaries(st.sampled_from(["noise", "files", "series", "classes", "embedding"]), values), seed=seeds)
 def test_a_series_classifier_is_read_or_named(value: dict[str, Any], seed: int) -> None:
-    folder, card, weights = _classifier()
-    path, rng = classifier_files.card_path(folder, "series"), Random(seed)
-    tensors = folder.classifier / card["files"]["weights"]["name"]
-    length = 8 + struct.unpack("<Q", weights[:8])[0]
-    for number in range(FILES):
+    folder, card, contents = _classifier()
+    card_path, rng = classifier_files.card_path(folder, "series"), Random(seed)
+    for number, (name, (path, content)) in product(range(FILES), zip(("weights", "out_of_fold"), contents.items())):
+        length = 8 + struct.unpack("<Q", content[:8])[0]
         made = odd(card, rng) if number else card | value
-        tensors.write_bytes(weights)
+        path.write_bytes(content)
         if number % 3 == 2:  # other arrays, with a card that knows their digest
-            tensors.write_bytes(changed(weights[:length], rng) + weights[length:])
-            made = card | {"files": card["files"] | {"weights": classifier_files._described(tensors)}}
-        path.write_bytes(as_bytes(made))
+            path.write_bytes(changed(content[:length], rng) + content[length:])
+            made = card | {"files": card["files"] | {name: classifier_files._described(path)}}
+        card_path.write_bytes(as_bytes(made))
         refused_or_read(lambda: classifier_files.load(folder, "series"))
+        refused_or_read(lambda: classifier_files.said(folder, classifier_files.load_card(folder, "series")))
+        path.write_bytes(content)
 
 
 # --- what the library says, sidecars and pictures --------------------------------------------------------
