@@ -426,7 +426,13 @@ def _with_words(name: str) -> Any:
 
     def call(cursor: Any, *args: Any) -> Any:
         with _explained(cursor.connection.path):
-            return method(cursor, *args)
+            try:
+                return method(cursor, *args)
+            except (sqlite3.Error, UnicodeDecodeError):
+                # While the error is known, its statement would keep the file open, also after the connection is closed, and
+                # Windows moves no open file.
+                cursor.close()
+                raise
 
     return call
 
@@ -439,6 +445,7 @@ class _Cursor(sqlite3.Cursor):
         try:
             return super().__next__()
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            self.close()
             raise explained(error, self.connection.path) from error
 
 

@@ -17,7 +17,7 @@ from tagcheck import sqlite
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import BadFile, ToolError
 from tagcheck.review import Ask, Key, Review, start
-from tagcheck.review.store import ACCEPTED, IGNORED, decisions
+from tagcheck.review.store import ACCEPTED, IGNORED, MIGRATIONS, decisions
 from tagcheck.writing import Ledger
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -138,6 +138,19 @@ def test_a_corrupted_page_is_one_line_or_does_no_harm(path: Path) -> None:
             refused += 1
             assert "review.sqlite3" in str(error) and "\n" not in str(error)
     assert refused
+
+
+@pytest.mark.parametrize("read", [lambda cursor: cursor.fetchall(), list], ids=["at once", "row by row"])
+def test_a_file_whose_rows_cannot_be_read_is_let_go_while_the_error_is_known(path: Path, read) -> None:
+    db = sqlite.connect(path, MIGRATIONS)
+    with pytest.raises(BadFile) as caught:
+        read(db.execute("SELECT tag FROM decisions UNION ALL SELECT CAST(x'ff' AS TEXT)"))
+    db.close()
+    if Path("/proc/self/fd").exists():
+        opened = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+        assert not [one for one in opened if one.startswith(str(path.resolve()))]
+    path.rename(path.with_name("aside"))  # which Windows refuses where it is open
+    assert caught.value.__traceback__
 
 
 @pytest.mark.parametrize(
