@@ -15,6 +15,7 @@ from tagcheck.library.protocol import TagWrite
 from tagcheck.plural import plural
 from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
+from tagcheck.review.taken_back import WHY
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import outcomes
@@ -136,7 +137,13 @@ def batch(number: int) -> str:
     rows = shared.ledger.rows(number)
     shared.lost = ""
     order, services, library = {ledger.FAILED: 0, ledger.OPEN: 1}, shared.services(), shared.there()
-    standing = [row.write for row in rows if applying.can_undo(row) and row.write]
+    gone = queries.taken_back(review())
+
+    def stands(row: LedgerRow) -> str:
+        taken = row.status == ledger.APPLIED and (row.hash, row.tag, row.action) in gone
+        return WHY if taken else _standing(row)
+
+    undoable = [row for row in rows if applying.can_undo(row) and stands(row) != WHY]
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     return render_template(
         "batch.html",
@@ -145,10 +152,11 @@ def batch(number: int) -> str:
         **_shown(rows),
         services=services,
         state_words=_state_words(next(iter(services.values()), None)),
-        can_undo=sum(applying.can_undo(row) for row in rows),
-        leftovers=applying.leftovers(library, standing) if library else [],
-        standings=Counter(map(_standing, rows)),
-        row_standing=_standing,
+        can_undo=len(undoable),
+        leftovers=applying.leftovers(library, [row.write for row in undoable if row.write]) if library else [],
+        standings=Counter(map(stands, rows)),
+        row_standing=stands,
+        taken_back=WHY,
     )
 
 

@@ -24,6 +24,7 @@ from tagcheck.review import counts, numbers, store
 from tagcheck.review.counts import BANDS
 from tagcheck.review.numbers import STATES, begin, named_by, named_one, word
 from tagcheck.review.store import Ask, Key, Review
+from tagcheck.review.taken_back import WHY
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
@@ -401,6 +402,14 @@ def copy_groups(review: Review) -> list[tuple[str, ...]]:
     asked = "EXISTS (SELECT 1 FROM suggested s WHERE s.rank = f.rank AND s.partner AND s.queue != ?)"
     query = f"SELECT members FROM findings f WHERE partner AND current AND {asked} ORDER BY rank"
     return [tuple(json.loads(row[0])) for row in review.db.execute(query, (STATES.index(store.IGNORED),))]
+
+
+def taken_back(review: Review) -> set[tuple[str, str, str]]:
+    """The applied changes, (hash, tag, action), that their owner took back in the library."""
+    rows = review.db.execute(
+        "SELECT hash, tag, action FROM decisions WHERE state = ? AND reason = ?", (store.IGNORED, WHY)
+    )
+    return {(row["hash"], row["tag"], row["action"]) for row in rows}
 
 
 def uses(review: Review, tag: str) -> int:

@@ -317,6 +317,22 @@ def test_the_difference_a_batch_and_the_tags_standing_are_exported_too(page):
     page.get("/error-review/export.pdf", 404)
 
 
+def test_what_its_owner_took_back_in_the_library_is_ignored_and_its_batch_says_so(page):
+    accept_all_tags(page)
+    page.press(page.get("/error-review/apply"), "Write 3 changes")
+    tags = {info.hash: list(info.tags) for info in FolderLibrary(page.root).files(page.hashes)}
+    taken = next(names for names in tags.values() if "long hair" in names)
+    taken.remove("long hair")
+    rows = [{"hash": hash, "existing_all_tags": names} for hash, names in tags.items()]
+    data_folder.save(page.folder, DATASET, {"tags_read": "2099-01-01T00:00:00Z", "summary": {}, "results": rows})
+    assert "taken back in the library" in page.get("/error-review/card?state=ignored&tag=long hair")
+    batch = page.get("/error-review/applied/1")
+    assert (
+        "1 taken back in the library" in batch and "2 applied" in batch and "Undo the whole batch (2 changes)" in batch
+    )
+    assert batch.count('name="row"') == 2
+
+
 def test_the_trend_counts_the_reports_of_one_run_together(folder):
     """Two whole runs, the second an hour after the first, and a detector alone the day after."""
     runs = [
