@@ -520,6 +520,38 @@ def test_what_was_decided_is_said_of_its_own_card_and_no_longer_than_beside_the_
     assert said.inner_text() == ""
 
 
+FAINT = """() => {
+    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const light = (colour) => colour.map((one) => one / 255).map((one) => (one <= .03928 ? one / 12.92 : ((one + .055) / 1.055) ** 2.4))
+        .reduce((sum, one, place) => sum + one * [.2126, .7152, .0722][place], 0);
+    const ground = (one) => {
+        for (; one; one = one.parentElement) {
+            const colour = numbers(getComputedStyle(one).backgroundColor);
+            if (colour.length < 4 || colour[3] === 1) return colour.slice(0, 3);
+        }
+    };
+    const faint = (one) => {
+        let seen = 1;
+        for (let above = one; above; above = above.parentElement) seen *= Number(getComputedStyle(above).opacity);
+        const under = ground(one);
+        const over = numbers(getComputedStyle(one).color).slice(0, 3).map((part, place) => part * seen + under[place] * (1 - seen));
+        const [high, low] = [light(over), light(under)].sort((a, b) => b - a);
+        return (high + .05) / (low + .05) < 4.5;
+    };
+    const own = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    return [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility() && own(one) && !one.closest(".unseen, .skip, [aria-hidden], option"))
+        .filter(faint).map((one) => one.outerHTML.slice(0, 90));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_from_its_ground(window, site, scheme):
+    tab = window(color_scheme=scheme)
+    for place in ("card?tag=solo", "card?type=pairs", "findings?view=grid", "findings", "help", "apply"):
+        tab.goto(site.address(f"/error-review/{place}"))
+        assert tab.evaluate(FAINT) == [], place
+
+
 def test_a_decision_that_the_server_refuses_is_shown_again_with_the_reason(tab, site):
     tab.goto(site.address("/error-review/card?tag=solo"))
     ready(tab)
