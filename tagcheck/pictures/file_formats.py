@@ -26,6 +26,7 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 MOST_BRANDS = 256  # bytes of the box that names them
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 # Matroska/WebM, Flash, MPEG, ASF, Ogg.
+LFS = b"version https://git-lfs.github.com/spec/"  # what stands in the place of a picture that was not fetched
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")
 PACKET = 188  # bytes of an MPEG transport stream, each beginning with 0x47
 BEYOND_LIMITS = ("too large", "took longer", "not enough memory")  # how reasons begin that do not lie in the file
@@ -115,6 +116,10 @@ def open_others(data: bytes, limits: Limits, check: Callable[[], None]) -> list[
     """
     openers = {"heif": _heif, "avif": _avif, "jpegxl": _jpegxl, "video": _video}
     kind = kind_of(data)
+    if data.startswith(LFS):
+        raise ImageUnsupported(
+            "a pointer of Git LFS, not the picture itself: run git lfs pull in its folder, and map again"
+        )
     if kind is None:
         raise ImageUnsupported("not a picture of a kind that can be read here")
     return openers[kind](data, limits, check)

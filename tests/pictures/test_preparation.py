@@ -270,6 +270,7 @@ def bomb() -> bytes:
     [
         (b"", ImageUnreadable, "the file is empty"),
         (b"just some text, no picture", ImageUnsupported, "not a picture of a kind"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ImageUnsupported, "run git lfs pull"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 40, ImageUnreadable, "damaged"),
         (saved(noise(80, 80), "PNG")[:9000], ImageUnreadable, "damaged: .*truncated"),
         (saved(noise(80, 80), "JPEG")[:4000], ImageUnreadable, "damaged: .*truncated"),
