@@ -166,17 +166,18 @@ def respect(
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
     What a no covers (`tagcheck.refusals`) is not brought up again, be it a deletion or an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
-    by itself, and need not be added where that other is suggested (with a confidence of at least `lowest`). Listed tags
-    are never suggested.
+    by itself, and need not be added where that other is suggested (with a confidence of at least `lowest`), or where its words stand in a phrase of
+    the caption (`freckles` in `freckles on nose`). Listed tags are never suggested.
     """
     parents, records, names = parents or {}, pictures.records, found.names
     dropped = Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
-    kept = np.ones(len(found), dtype=bool)
+    kept = ~said_within(found, pictures)
+    dropped["implied_by_others"] += int((~kept).sum())
     never = np.array([declared.never_suggested(tag) for tag in names], dtype=bool)[found.name] & found.adds
     muted = np.array([tag in noes.muted for tag in names], dtype=bool)[found.name]
     refused = np.array([noes.concerned(one, adding=True) for one in records], dtype=bool)[found.row]
     implied = np.array([noes.concerned(one, adding=False) for one in records], dtype=bool)[found.row]
-    for place in np.flatnonzero(muted | never | np.where(found.adds, refused, implied)).tolist():
+    for place in np.flatnonzero(kept & (muted | never | np.where(found.adds, refused, implied))).tolist():
         one = found[place]
         reason = noes.why_not(records[one.row], one.tag, one.kind == MISSING)
         if reason or never[place]:
@@ -193,6 +194,15 @@ def respect(
             kept[place] = False
             dropped["implied_by_others"] += 1
     return found.where(kept), dropped
+
+
+def said_within(found: Suggestions, pictures: Pictures) -> np.ndarray:
+    """(m,) bool: which of the suggestions are to add a tag whose words stand in a phrase of the picture's caption."""
+    out = np.zeros(len(found), dtype=bool)
+    for place in np.flatnonzero(found.adds).tolist() if pictures.phrases else ():
+        said = pictures.phrases.intersection(pictures.records[found.row[place]].written)
+        out[place] = any(f" {found.names[found.name[place]]} " in f" {one} " for one in said)
+    return out
 
 
 def learned_exclusions(seen: Examined) -> list[dict[str, Any]]:

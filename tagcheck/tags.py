@@ -100,6 +100,20 @@ def of_prose(uses: Mapping[str, int]) -> frozenset[str]:
     )
 
 
+def phrases(uses: Mapping[str, int]) -> frozenset[str]:
+    """Those of some tags that are words of a caption rather than tags of their own: fewer than `SEVERAL` pictures (`uses`) have them, and
+    they hold small words.
+
+    >>> sorted(phrases({"freckles on nose": 1, "hand on own hip": 40, "frilled white dress": 1, "title:a hat": 1}))
+    ['freckles on nose']
+    """
+    return frozenset(
+        tag
+        for tag, count in uses.items()
+        if count < SEVERAL and " " in tag and not split(tag)[0] and not SMALL_WORDS.isdisjoint(tag.split())
+    )
+
+
 def join(namespace: str, subtag: str) -> str:
     """The tag of a namespace ("" for none) and a subtag."""
     return f"{namespace}:{subtag}" if namespace else subtag

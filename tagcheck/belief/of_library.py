@@ -234,7 +234,8 @@ def _rests_on(folder: DataFolder, data: Dataset, invisible: Collection[str]) -> 
 class Pictures:
     """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
 
-    `visible` their tags without those of the namespaces `hidden`; `notes` what could not be done and why.
+    `visible` their tags without those of the namespaces `hidden` and without pieces of sentences; `phrases` are tags that may hold
+    others (`tags.phrases`); `notes` what could not be done and why.
     """
 
     records: list[Record]
@@ -243,6 +244,7 @@ class Pictures:
     model: str | None
     notes: list[str]
     hidden: frozenset[str] = frozenset()
+    phrases: frozenset[str] = frozenset()
 
 
 def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Pictures:
@@ -266,8 +268,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         )
     visible, hidden = TagSets.of(record.written for record in records), frozenset(invisible)
     visible = visible.without({tag for tag in visible.names if tags.namespace(tag) in hidden})
-    visible = visible.without(tags.of_prose(visible.uses()))
-    return Pictures(records, visible, loaded.matrix, loaded.model, notes, hidden)
+    uses = visible.uses()
+    visible = visible.without(tags.of_prose(uses))
+    return Pictures(records, visible, loaded.matrix, loaded.model, notes, hidden, tags.phrases(uses))
 
 
 def examine(

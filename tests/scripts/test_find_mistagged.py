@@ -414,6 +414,22 @@ def test_a_parent_is_not_suggested_beside_the_tag_that_brings_it():
     assert kept(0.4, 0.5) == ["sword", "weapon"]  # the sword is not going to be listed
 
 
+def test_a_tag_is_not_suggested_where_a_phrase_of_the_caption_holds_its_words(library, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    changed, (first, second) = (
+        [dict(record) for record in records],
+        sorted(found(run(folder), "missing", least=0.9))[:2],
+    )
+    for row, phrase in ((first, f"a {first[1]} with a lid"), (second, f"green {second[1]}")):
+        changed[row[0]]["existing_all_tags"] = [*changed[row[0]]["existing_all_tags"], phrase]
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": changed})
+    again = run(kept)
+    assert first not in found(again) and second in found(again)
+    assert again["summary"]["left_out"]["implied_by_others"] >= 1
+
+
 def test_siblings_in_the_dataset_tell_what_the_taggers_names_mean(library, tmp_path):
     folder, _, records = library
     kept = DataFolder(tmp_path)
