@@ -41,9 +41,9 @@ class Mixing:
     `weights` (F,) of the features; `none` (G,) of what makes "none of yours" (`against`), to which `agreement` (1,) adds the log of
     the share that the likeliest class has of all candidates. `trust` (2,) is that of `Folded`.
 
-    Shares, 0 to 1: `swapped` (1,) of the tags name another series than the picture's; of the `pictures` (2,) of each kind,
-    `unknown` (2,) are of unknown series, and of those of known ones `forgotten` (2,) have no tag. Kinds are told apart since
-    who forgets the series mostly forgets the characters, too.
+    Shares, 0 to 1: `swapped` (1,) of the tags name another series than the picture's; of the pictures of each kind, without and with
+    characters that tell something, `unknown` (2,) are of unknown series, and of those of known ones `forgotten` (2,) have no tag.
+    Kinds are told apart since who forgets the series mostly forgets the characters, too.
     """
 
     weights: np.ndarray
@@ -51,7 +51,6 @@ class Mixing:
     agreement: np.ndarray
     trust: np.ndarray
     swapped: np.ndarray
-    pictures: np.ndarray
     unknown: np.ndarray
     forgotten: np.ndarray
 
@@ -62,14 +61,9 @@ class Mixing:
         return np.asarray(among * (1.0 - unknown)[:, None]), unknown
 
     def noise(self) -> dict[str, Any]:
-        """What the card tells of it: of all pictures together and, `by_company`, of both kinds."""
-        pictures, told = self.pictures, {"unknown_share": self.unknown, "forgotten_share": self.forgotten}
-        kinds = [
-            {"pictures": int(pictures[at])} | {name: float(one[at]) for name, one in told.items()} for at in (0, 1)
-        ]
-        whole = {name: float(np.average(one, weights=pictures + 1e-9)) for name, one in told.items()}
-        swapped = float(self.swapped[0])
-        return {"swapped_share": swapped, "pictures": int(pictures.sum()), **whole, "by_company": kinds}
+        """What the card tells of it: the share of swapped tags; of both kinds of pictures those of unknown series, and those without a tag."""
+        both = {"unknown_share": self.unknown.tolist(), "forgotten_share": self.forgotten.tolist()}
+        return {"swapped_share": float(self.swapped[0]), **both}
 
 
 def against(found: Candidates) -> np.ndarray:
@@ -173,6 +167,5 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     unknown, kind = expit(shares(found, best)[1]), found.accompanied.astype(int)
     count = np.bincount(kind, minlength=2)
     share = np.where(count > 0, np.bincount(kind, unknown, minlength=2) / np.maximum(count, 1), 0.5)
-    pictures = np.rint(count * len(taught) / max(1, len(rows))).astype(np.int64)
     numbers = best | {name: expit(best[name]) for name in ("swapped", "forgotten")}
-    return Mixing(**numbers, trust=np.array(folded.trust), pictures=pictures, unknown=share)
+    return Mixing(**numbers, trust=np.array(folded.trust), unknown=share)
