@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"{wrong[0]!r} is not a SHA-256 of 64 hex digits")
     if bool(hashes) + bool(args.export) + args.token != 1:
         raise UsageError("name at least one HASH, or --export, or --token, and one of these alone")
+    if args.export or args.json:
+        script.print_for_programs()
     with Review(folder.review) as review:
         if args.token:
             print(review.secret(by_picture.TOKEN))

@@ -106,6 +106,12 @@ def prepare_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def print_for_programs() -> None:
+    """From now on stdout is UTF-8, its line ends as they are printed: into a file Windows would write its code page and other ends."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
+
+
 def fail(message: str, code: int) -> int:
     """Print one error line on stderr and return `code`."""
     print("error: " + " ".join(message.split()), file=sys.stderr)

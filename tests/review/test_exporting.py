@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import documented
 import pytest
 from review_data import draw_library, hashes, missing, page_on, pair, save_mistagged, save_pairs, wrong
 
 import suggest
-from tagcheck import data_folder
+from tagcheck import children, data_folder
 from tagcheck.data_folder import DATASET, DataFolder
 
 ONE, OTHER, FAR = hashes(3)
@@ -108,3 +110,16 @@ def test_the_labelling_form_that_the_page_documents_has_the_names_that_the_tasks
     for name in ("add", "remove"):
         assert f'<Choices name="{name}" toName="image"' in form and f'value="${name}"' in form and name in task["data"]
     assert '<Image name="image" value="$image"/>' in form
+
+
+@pytest.mark.parametrize("options", [("--export", "csv"), ("--export", "fiftyone"), ("--json", ONE)])
+def test_what_programs_read_is_utf8_whatever_the_code_page(folder, options):
+    data_folder.save(folder, DATASET, {"summary": {}, "results": [{"hash": ONE, "existing_all_tags": []}]})
+    save_mistagged(folder, missing(ONE, "猫 \U0001f408", confidence=0.9))
+    environment = children.environment(PYTHONUTF8="0", PYTHONIOENCODING="cp1252")
+    command = [sys.executable, "suggest.py", "--data-dir", str(folder.root), *options]
+    said = subprocess.run(command, cwd=children.PROJECT, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    assert "猫 \U0001f408" in said.decode("utf-8") or "猫 \U0001f408" in json.dumps(
+        json.loads(said), ensure_ascii=False
+    )
+    assert b"\r\r" not in said and said.endswith(b"\r\n" if "csv" in options else b"\n")
