@@ -10,6 +10,7 @@ Open http://localhost:5000/error-review. The page answers to this machine only, 
 """
 
 import argparse
+import mimetypes
 import sys
 import threading
 from collections.abc import Sequence
@@ -56,6 +57,8 @@ from webapp.answers import BEFORE, back, tell, to_script, told
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
+# Windows reads these from its registry, where other programs may have put text/plain, which browsers refuse to run.
+KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 AGAIN = 2  # seconds after which a page that has nothing to show yet looks again
 Answer = Response | tuple[str | dict[str, Any], int]
 
@@ -63,6 +66,8 @@ Answer = Response | tuple[str | dict[str, Any], int]
 def create_app(settings: Settings) -> Flask:
     """The page as a WSGI application. Raises `BadFile` when review.sqlite3 is not one."""
     detectors.register(config.OWN_DETECTORS, script.PROJECT)
+    for ending, kind in KINDS.items():
+        mimetypes.add_type(kind, ending)
     app = Flask(__name__, template_folder="templates", static_folder="static")
     app.url_map.strict_slashes = False
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_BODY)

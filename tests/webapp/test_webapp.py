@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import mimetypes
 import os
 import re
 import socket
@@ -139,6 +140,15 @@ def test_an_address_that_ends_in_a_slash_is_the_same(page):
     assert (
         page.client.get("/error-review/").status_code == page.client.get("/error-review/findings/").status_code == 200
     )
+
+
+def test_a_script_is_served_as_one_whatever_the_system_calls_it(request):
+    """As on a Windows whose registry has `.js` as plain text."""
+    for ending in (".js", ".css"):
+        mimetypes.add_type("text/plain", ending)
+    page = request.getfixturevalue("page")
+    for name, kind in (("card.js", "text/javascript"), ("page.css", "text/css")):
+        assert page.client.get(f"/static/{name}").mimetype == kind
 
 
 def test_the_root_leads_to_the_review(page):
