@@ -527,7 +527,7 @@ def test_where_only_pairs_are_accepted_the_difference_says_that_nothing_is_writt
 
 def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page):
     card = page.get("/error-review/card?type=pairs")
-    value = re.search(r'name="one" value="(accepted [^"]*source:somewhere)"', card)[1]
+    value = re.search(r'name="one" value="(accepted \d+[.]add[.][^"]*source:somewhere)"', card)[1]
     text = page.post(
         "/error-review/decide?type=pairs", finding=re.search(r'name="finding" value="(\w+)"', card)[1], one=value
     )
