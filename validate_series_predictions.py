@@ -119,9 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     if reason := classifier_files.nothing(folder, namespace):
         return nothing_to_validate(folder, data, namespace, reason)
-    card = classifier_files.load_card(folder, namespace)
+    card, said = predictions(folder, data, namespace)
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
-    judged, age = match(folder, data, card, namespace, believes)
+    judged, age = match(data, card, said, namespace, believes)
     if not age.same:
         script.say(
             f"the predictions are {age.days:.1f} days old, and since then {plural(age.retagged, 'picture')} got other {namespace} tags, "
@@ -159,22 +159,28 @@ def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reaso
     return 0
 
 
-@memory.uncollected()
-def match(
-    folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: str, believes: Believed
-) -> tuple[list[Judged], Age]:
-    """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
-
-    Changed tags are tolerable, since a picture's own tags are not used for its prediction; other
-    embeddings are not (`BadFile`), nor predictions of other pictures altogether (`MissingInput`).
-    """
+def predictions(folder: DataFolder, data: Dataset, namespace: str) -> tuple[dict[str, Any], Said]:
+    """(the card, what the classifier says). Raises `BadFile` where it was trained on embeddings of another model."""
+    card = classifier_files.load_card(folder, namespace)
     model = card["embedding"]["model"]
     if data.model and model and data.model != model:
         raise BadFile(
             f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
             f"run {classifier_files.MADE_BY} again"
         )
-    said, of_namespace = classifier_files.said(folder, card), tags.InNamespaces(namespace)
+    return card, classifier_files.said(folder, card)
+
+
+@memory.uncollected()
+def match(
+    data: Dataset, card: dict[str, Any], said: Said, namespace: str, believes: Believed
+) -> tuple[list[Judged], Age]:
+    """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
+
+    Changed tags are tolerable, since a picture's own tags are not used for its prediction; predictions of
+    other pictures altogether are not (`MissingInput`).
+    """
+    of_namespace = tags.InNamespaces(namespace)
     series, foreign = [row["series"] for row in card["series"]], card.get("foreign_names", [])
     names = [*dict.fromkeys([*series, *foreign, *of_namespace(believes.names)])]
     records = sorted({record.hash: record for record in data.usable()}.values(), key=lambda record: record.hash)

@@ -73,8 +73,9 @@ def validated(folder: DataFolder) -> dict:
 
 def matched(folder: DataFolder) -> list[validate.Judged]:
     """What the report tells of each picture."""
-    data, card = dataset.load(folder), classifier_files.load_card(folder, "series")
-    return validate.match(folder, data, card, "series", believed(folder, data, config.INVISIBLE_NAMESPACES))[0]
+    data = dataset.load(folder)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
+    return validate.match(data, *validate.predictions(folder, data, "series"), "series", believes)[0]
 
 
 @pytest.fixture(scope="module")
@@ -490,6 +491,13 @@ def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
         train.main(["--data-dir", str(own_copy.root)])
     assert predicted(own_copy) == before
     assert len(classifier_files.load(own_copy, "series").series) == 9
+
+
+def test_damaged_predictions_are_named_before_all_tags_are_weighed(own_copy: DataFolder, monkeypatch):
+    next(own_copy.classifier.glob("series_out_of_fold_*")).unlink()
+    monkeypatch.setattr(validate, "believed", lambda *_: pytest.fail("weighed in vain"))
+    with pytest.raises(BadFile, match="is named by its card and is not there"):
+        validate.main(["--data-dir", str(own_copy.root)])
 
 
 @pytest.mark.parametrize("name", ["weights", "out_of_fold"])
