@@ -311,7 +311,8 @@ def progress(items: Iterable[T], total: int | None = None, what: str = "", unit:
     from tqdm import tqdm  # here, since a program that is to answer at once shows no progress
 
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
-    often = {"mininterval": 5.0 if quiet else 0.2, "dynamic_ncols": not quiet}
+    # A log may be kept in any code page, also where a detector writes UTF-8 and another process passes it on.
+    often = {"mininterval": 5.0 if quiet else 0.2, "dynamic_ncols": not quiet, "ascii": True if quiet else None}
     return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, **often)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -299,3 +300,11 @@ def test_the_page_does_not_start_with_a_user_or_port_that_is_none(option, wrong,
         app.main([option, wrong])
     said = capsys.readouterr().err
     assert caught.value.code == 2 and ("no such user" in said or "65536 is not between 0 and 65535" in said)
+
+
+def test_a_bar_without_a_terminal_is_ascii(monkeypatch):
+    log = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stderr", log)
+    assert list(script.progress(range(3), what="looking")) == [0, 1, 2]
+    log.flush()
+    assert b"looking: 100%|###" in log.buffer.getvalue()
