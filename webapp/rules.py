@@ -60,7 +60,7 @@ def rules() -> str:
     gone = taken_away(wanted) if wanted else []
     return render_template(
         "rules.html",
-        own=[(one, review().meta(one.key) != "") for one in own_rules(settings().folder.root)],
+        own=[(one, review().meta(one.key) not in ("", "0")) for one in own_rules(settings().folder.root)],
         wanted=wanted,
         unfinished="" if wanted else unfinished,
         gone=gone,
@@ -86,8 +86,8 @@ def make() -> Response:
     why = f"Ignored by a rule ({wanted.words}): {plural(len(gone), 'suggestion')}"
     outcome = review().decide(gone, IGNORED, why)
     review().set_meta(wanted.key, str(outcome.event or 0))
-    many = plural(len(outcome.changed), "suggestion")
-    return go("rules.rules", f"From now on: {wanted.words}. {many} ignored with it.")
+    ignored = f" {plural(len(outcome.changed), 'suggestion')} ignored with it." if outcome.changed else ""
+    return go("rules.rules", f"From now on: {wanted.words}.{ignored}")
 
 
 def _undo(rule: Rule) -> Response:
@@ -97,7 +97,8 @@ def _undo(rule: Rule) -> Response:
     asks = [Ask(key) for key in queries.ignored_in(review(), int(event or 0))]
     outcome = review().decide(asks, OPEN, f"Reopened, as a rule is gone ({rule.words})")
     review().set_meta(rule.key, "")
-    return go("rules.rules", f"No longer: {rule.words}. {plural(len(outcome.changed), 'suggestion')} reopened.")
+    reopened = f" {plural(len(outcome.changed), 'suggestion')} reopened." if outcome.changed else ""
+    return go("rules.rules", f"No longer: {rule.words}.{reopened}")
 
 
 def taken_away(rule: Rule) -> list[Ask]:

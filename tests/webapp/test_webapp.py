@@ -343,6 +343,14 @@ def test_what_its_owner_took_back_in_the_library_is_ignored_and_its_batch_says_s
     assert batch.count('name="row"') == 2
 
 
+def test_a_rule_that_takes_nothing_away_says_nothing_of_suggestions(page):
+    shown = page.get("/error-review/rules?never=nobody says this")
+    assert "No suggestion that waits is against it" in shown and "0 suggestions" not in shown
+    made = page.press(shown, "Make this rule")
+    assert "From now on: never suggest nobody says this.<" in made and "reopen what it took away" not in made
+    assert "No longer: never suggest nobody says this.<" in page.press(made, "Undo")
+
+
 def test_the_trend_counts_the_reports_of_one_run_together(folder):
     """Two whole runs, the second an hour after the first, and a detector alone the day after."""
     runs = [
