@@ -198,10 +198,16 @@ def respect(
 
 def said_within(found: Suggestions, pictures: Pictures) -> np.ndarray:
     """(m,) bool: which of the suggestions are to add a tag whose words stand in a phrase of the picture's caption."""
+    said = (
+        {row: pictures.phrases.intersection(one.written) for row, one in enumerate(pictures.records)}
+        if pictures.phrases
+        else {}
+    )
+    rows = [row for row, some in said.items() if some]
     out = np.zeros(len(found), dtype=bool)
-    for place in np.flatnonzero(found.adds).tolist() if pictures.phrases else ():
-        said = pictures.phrases.intersection(pictures.records[found.row[place]].written)
-        out[place] = any(f" {found.names[found.name[place]]} " in f" {one} " for one in said)
+    for place in np.flatnonzero(found.adds & np.isin(found.row, rows)).tolist():
+        tag = f" {found.names[found.name[place]]} "
+        out[place] = any(tag in f" {one} " for one in said[int(found.row[place])])
     return out
 
 
