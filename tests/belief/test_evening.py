@@ -15,7 +15,7 @@ from tagcheck.tag_errors.suggestions import Asked, Gathered
 def test_a_card_is_all_that_is_listed_of_one_picture_and_the_surest_picture_comes_first():
     row = np.array([0, 0, 1, 1, 2, 3])
     cells = Cells(row, np.arange(6), np.zeros((6, 1)), np.zeros(6, bool), np.array([1, 1, 1, 1, 1, 9.0]))
-    error, known = np.array([0.6, 0.4, 0.9, 0.5, 0.7, 1.0]), np.ones(6, dtype=bool)
+    error, known = np.array([0.6, 0.1, 0.9, 0.5, 0.7, 1.0]), np.ones(6, dtype=bool)
     assert first_cards(cells, error, known, 1).tolist() == [2, 3]
     assert first_cards(cells, error, known, 2).tolist() == [2, 3, 4]
     assert first_cards(cells, error, known, 9).tolist() == [0, 2, 3, 4]
