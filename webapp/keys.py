@@ -81,7 +81,7 @@ ACTIONS = (
     Action("next", "next finding", ("ArrowRight", "j")),
     Action("undo", "undo the last decision", ("Backspace", "u", "Ctrl+z"), EVERYWHERE),
     Action("redo", "do it again", ("Ctrl+Shift+z", "Ctrl+y"), EVERYWHERE),
-    Action("type", "type a tag of your own", ("t",)),
+    Action("type", "type tags of your own, commas between them (one that holds a comma: in double quotes)", ("t",)),
     Action("both", "pair: copy tags both ways", ("b",), (PAIR,)),
     Action("neither", "pair: copies, and their tags stay as they are", ("c",), (PAIR,)),
     Action("left", "pair: copy the left one's tags to the right", ("l",), (PAIR,)),
