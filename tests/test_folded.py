@@ -58,7 +58,7 @@ def test_entries_that_name_very_many_tags_are_fewer_a_line(folder, monkeypatch):
         for hash, count in zip(HASHES, counts)
     ]
     path = data_folder.save(folder, MISTAGGED, {"summary": {}, "near_pictures": [], "errors": errors})
-    lines = json.loads(path.read_text())["folded"]
+    lines = json.loads(path.read_text(encoding="utf-8"))["folded"]
     assert [line["count"] for line in lines] == [2, 1, 1, 2, 2]
     found = data_folder.load(path, MISTAGGED)["errors"]
     assert [[tag["why"] for tag in one["tags"]] for one in found] == [

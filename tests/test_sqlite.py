@@ -104,7 +104,7 @@ def test_decisions_that_were_lost_or_changed_in_silence_are_noticed(path: Path, 
     start(path)
     raw(path, loss)
     for use in (lambda: start(path), lambda: decisions(path)):
-        with pytest.raises(BadFile, match="'decisions'.*put the newest backup, .*backups/review_.*, in its place"):
+        with pytest.raises(BadFile, match="'decisions'.*put the newest backup, .*backups.review_.*, in its place"):
             use()
 
 

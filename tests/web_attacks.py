@@ -100,7 +100,8 @@ class Site:
 @contextmanager
 def site() -> Iterator[Site]:
     """A site that is served while the block runs."""
-    with tempfile.TemporaryDirectory() as root:
+    # A thread of the page may still have the store open, which Windows does not remove then.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         made = Site(Path(root))
         thread = threading.Thread(target=made.server.serve_forever)
         thread.start()

@@ -44,7 +44,7 @@ def test_a_signal_while_a_script_imports_ends_it_in_one_line(tmp_path, name, sen
         f"exec(code, {{'__name__': '__main__', '__file__': {str(PROJECT / name)!r}}})"
     )
     run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if "import config\n" in (PROJECT / name).read_text():
+    if "import config\n" in (PROJECT / name).read_text(encoding="utf-8"):
         assert run.stdout is not None and run.stdout.readline() == "importing\n"
     else:
         time.sleep(0.5)

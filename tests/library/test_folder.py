@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -67,7 +68,7 @@ def take_back(library: FolderLibrary, steps: list[TagWrite]) -> None:
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 # --- which pictures there are ------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def test_an_empty_file_is_a_row_that_says_so_and_two_of_them_are_not_one_picture
     walk = library.walk([])
     ((reason, hashes),) = walk.not_local.items()
     assert reason == "cannot be read" and len(set(hashes)) == 2 and walk.pages[0].hashes == hashes
-    assert [(info.status, info.reason.split("pictures/")[1]) for info in library.files(hashes)] == [
+    assert [(info.status, re.split(r"pictures[/\\]", info.reason)[1]) for info in library.files(hashes)] == [
         ("unreadable", "a.jpg is empty (0 bytes)"),
         ("unreadable", "b.jpg is empty (0 bytes)"),
     ]
@@ -354,7 +355,8 @@ def test_a_file_or_folder_that_may_not_be_read_is_a_row_that_says_so(root):
         library = FolderLibrary(root)
         walk = library.walk([])
         rows = {
-            info.reason.split("pictures/")[1]: info.status for info in library.files(walk.not_local["cannot be read"])
+            re.split(r"pictures[/\\]", info.reason)[1]: info.status
+            for info in library.files(walk.not_local["cannot be read"])
         }
         assert rows == {
             "bad.jpg cannot be read (Permission denied)": "unreadable",
@@ -380,7 +382,7 @@ def test_names_that_are_not_utf8_can_be_shown_and_read(root):
     assert walk.pages[0].path == ("pictures", r"\xe9t\xe9") and info.tags == ("été", "1girl")
     assert library.read(hash) == b"x"
     carry(library, TagChange(hash, "solo", "add"))
-    assert Path(os.fsdecode(os.path.join(raw, b"p\xff.txt"))).read_text() == "été, 1girl, solo"
+    assert Path(os.fsdecode(os.path.join(raw, b"p\xff.txt"))).read_text(encoding="utf-8") == "été, 1girl, solo"
 
 
 def test_unknown_pictures_are_missing_rows_in_the_order_asked_without_repeats(root):
@@ -686,7 +688,7 @@ def test_a_tag_that_stands_in_files_of_another_manner_alone_is_written_in_the_ma
         ("own/e", "dark skin"),
     ):
         carry(library, TagChange(hashes[name], tag, "add"))
-    after = {name: (root / f"{name}.txt").read_text() for name in written}
+    after = {name: (root / f"{name}.txt").read_text(encoding="utf-8") for name in written}
     assert after["danbooru/b"] == "dark_skin, blue_eyes, long_hair, white_shirt"
     assert after["own/d"] == "long hair, white shirt, dark skin, score_9"
     assert after["own/e"] == "long hair, solo, score_8, score_7, dark_skin"

@@ -133,7 +133,9 @@ def test_strings_in_json_are_told_apart_by_all_of_them(tmp_path):
     library = FolderLibrary(tmp_path)
     assert tags_of(library, hash) == ["long hair"]
     change(library, hash, "add", "red coat")
-    assert (tmp_path / "a.json").read_text() == '{"tags": "long hair, red coat", "tag_string": "long_hair red_coat"}'
+    assert (tmp_path / "a.json").read_text(
+        encoding="utf-8"
+    ) == '{"tags": "long hair, red coat", "tag_string": "long_hair red_coat"}'
 
 
 def xmp(subject: list[str], paths: list[str] = ()) -> str:
@@ -161,9 +163,9 @@ def test_the_last_part_of_digikams_paths_is_the_tag_and_all_lists_change_togethe
     library = FolderLibrary(tmp_path)
     assert tags_of(library, hash) == ["alice & bob", "solo"]
     steps = change(library, hash, "remove", "alice & bob") + change(library, hash, "add", "hat")
-    assert (tmp_path / "a.xmp").read_text() == xmp(["solo", "hat"], ["solo", "Things/hat"])
+    assert (tmp_path / "a.xmp").read_text(encoding="utf-8") == xmp(["solo", "hat"], ["solo", "Things/hat"])
     library.write([step.reversed() for step in reversed(steps)])
-    assert (tmp_path / "a.xmp").read_text() == before
+    assert (tmp_path / "a.xmp").read_text(encoding="utf-8") == before
 
 
 def test_records_of_tables_are_read_and_changed_alone(tmp_path):
@@ -200,10 +202,10 @@ def test_a_new_tag_goes_into_each_table_that_has_the_picture_and_comes_out_of_al
     library = FolderLibrary(tmp_path)
     steps = change(library, hash, "add", "long hair")
     tables = [tmp_path / "meta_cap.json", tmp_path / "meta_lat.json"]
-    assert [one.read_text() for one in tables] == ['{"a": {"tags": "solo, hat, long hair"}}'] * 2
+    assert [one.read_text(encoding="utf-8") for one in tables] == ['{"a": {"tags": "solo, hat, long hair"}}'] * 2
     library.write([step.reversed() for step in steps])
     change(library, hash, "remove", "solo")
-    assert [one.read_text() for one in tables] == ['{"a": {"tags": "hat"}}'] * 2
+    assert [one.read_text(encoding="utf-8") for one in tables] == ['{"a": {"tags": "hat"}}'] * 2
 
 
 def test_lines_of_a_table_that_cannot_be_read_are_told(tmp_path):
@@ -235,7 +237,7 @@ def test_names_that_differ_in_case_or_unicode_form_alone_belong_together(tmp_pat
     (hash,) = library.walk([]).pages[0].hashes
     assert tags_of(library, hash) == ["1girl", "solo"]
     change(library, hash, "add", "hat")
-    assert (tmp_path / sidecar).read_text() == "1girl, solo, hat" and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / sidecar).read_text(encoding="utf-8") == "1girl, solo, hat" and len(list(tmp_path.iterdir())) == 2
 
 
 # --- what is said ------------------------------------------------------------------------------------
@@ -339,7 +341,7 @@ def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neig
     put(tmp_path, "a", **{ending: sidecar(tags)})
     hash = put(tmp_path, "new", **{ending: sidecar(tags[:1])})
     change(FolderLibrary(tmp_path), hash, "add", added)
-    assert (tmp_path / f"new.{ending}").read_text() == sidecar([tags[0], written])
+    assert (tmp_path / f"new.{ending}").read_text(encoding="utf-8") == sidecar([tags[0], written])
 
 
 @pytest.mark.parametrize("ending, form", [("txt", "{}"), ("json", '{{"tags": "{}"}}')])
@@ -357,8 +359,10 @@ def test_a_tag_gets_the_capitals_of_its_folder_where_the_rest_of_the_library_has
         change(library, one, "add", tag)
     change(library, other, "add", "white dress")
     after = form.format("1girl, Long Hair, White Dress, NASA, Brand New, Small_Dog")
-    assert (tmp_path / "shop" / f"one.{ending}").read_text() == after
-    assert (tmp_path / "names" / f"other.{ending}").read_text() == form.format("1girl, Asuka, Rei, white dress")
+    assert (tmp_path / "shop" / f"one.{ending}").read_text(encoding="utf-8") == after
+    assert (tmp_path / "names" / f"other.{ending}").read_text(encoding="utf-8") == form.format(
+        "1girl, Asuka, Rei, white dress"
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,14 +386,14 @@ def test_a_tag_that_is_put_among_scores_is_certain_and_no_score_is_lost(tmp_path
     hash = put(tmp_path, "a", json=before)
     path, library = tmp_path / "a.json", FolderLibrary(tmp_path)
     steps = change(library, hash, "add", "brand new")
-    assert path.read_text() == after
+    assert path.read_text(encoding="utf-8") == after
     library.write([library.undo_of(step) for step in steps])
-    assert path.read_text() == before
+    assert path.read_text(encoding="utf-8") == before
     for tag in tags_of(library, hash):
         steps = change(library, hash, "remove", tag)
-        assert tag not in tags_of(library, hash) and path.read_text() != before
+        assert tag not in tags_of(library, hash) and path.read_text(encoding="utf-8") != before
         library.write([library.undo_of(step) for step in steps])
-        assert path.read_text() == before
+        assert path.read_text(encoding="utf-8") == before
 
 
 def test_a_new_tag_in_json_follows_the_other_files_where_its_own_shows_no_manner(tmp_path):
@@ -406,9 +410,9 @@ def test_a_new_tag_in_json_follows_the_other_files_where_its_own_shows_no_manner
     change(library, plain, "add", "brand new")
     change(library, spaced, "add", "blue eyes")
     change(library, hashlib.sha256(b"d").hexdigest(), "add", "brand new")
-    assert (tmp_path / "danbooru" / "a.json").read_text() == '["solo", "brand_new"]'
-    assert (tmp_path / "other" / "b.json").read_text() == '["red hat", "blue eyes"]'
-    assert '"hat, solo, brand_new"' in (tmp_path / "table" / "metadata.jsonl").read_text()
+    assert (tmp_path / "danbooru" / "a.json").read_text(encoding="utf-8") == '["solo", "brand_new"]'
+    assert (tmp_path / "other" / "b.json").read_text(encoding="utf-8") == '["red hat", "blue eyes"]'
+    assert '"hat, solo, brand_new"' in (tmp_path / "table" / "metadata.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -534,10 +538,12 @@ def test_a_linked_picture_shares_the_sidecar_of_the_file_that_it_is(tmp_path, ma
     if inside:
         assert sorted(path.name for path in (root / "fav").iterdir()) == ["b.jpg"]
         assert [path.name for path in home.glob("*.txt")] == (["a.txt"] if tagged else ["a.jpg.txt"])
-        assert "coat" in next(home.glob("a*.txt")).read_text()
+        assert "coat" in next(home.glob("a*.txt")).read_text(encoding="utf-8")
     assert steps[0].service == "sidecar"
     library.write([step.reversed() for step in steps])
-    assert ((home / "a.txt").read_text() if tagged else list(home.glob("*.txt"))) == ("1girl, solo" if tagged else [])
+    assert ((home / "a.txt").read_text(encoding="utf-8") if tagged else list(home.glob("*.txt"))) == (
+        "1girl, solo" if tagged else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -631,5 +637,7 @@ def test_a_new_tag_goes_into_both_of_two_sidecars_that_say_the_same(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "text": "1girl, solo"}\n')
     library = FolderLibrary(tmp_path)
     change(library, hash, "add", "hat")
-    assert (tmp_path / "a.txt").read_text() == "1girl, solo, hat"
-    assert (tmp_path / "metadata.jsonl").read_text() == '{"file_name": "a.jpg", "text": "1girl, solo, hat"}\n'
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "1girl, solo, hat"
+    assert (tmp_path / "metadata.jsonl").read_text(
+        encoding="utf-8"
+    ) == '{"file_name": "a.jpg", "text": "1girl, solo, hat"}\n'
