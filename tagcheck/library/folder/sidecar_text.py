@@ -255,7 +255,9 @@ class Sidecar(AnySidecar):
         return Memory(first.raw, tuple(before), tuple(dict.fromkeys(self.entries[place].group for place in here)))
 
     def marked(self) -> Sidecar:
-        """The same with a mark behind the last tag, so that a full stop there reads as the tag's own."""
+        """The same with a mark behind the last tag, so that a full stop there reads as the tag's own; not where lines part tags."""
+        if self.lines:
+            return self
         end = max((entry.end for entry in self.entries), default=0)
         end += self.text.startswith(".", end)
         return self._changed(end, end, self.reading.marks[0]) if self.text[end - 1 : end] == "." else self
@@ -341,7 +343,9 @@ def edited(
         for one in (new, new.marked()) if isinstance(new, Sidecar) else (new,):
             if set(decode(one.encode()).names) == expected:
                 return one.encode()
-    raise CannotEdit("would read differently afterwards, since a tag in it holds a comma or what else parts tags here")
+    raise CannotEdit(
+        "would read differently afterwards, since a tag in it holds or ends with what parts tags or captions here"
+    )
 
 
 def _own(old: AnySidecar, habit: Habit) -> Habit:
