@@ -108,9 +108,11 @@ def test_a_decoder_that_ends_over_a_file_is_told_whatever_the_system_calls_its_p
 
     decoder = Decoder(16, Limits())
     process = decoder._start()
-    process.stdin.close()
-    process.stdin = Pipe()
-    with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
+    whole, process.stdin = (
+        process.stdin,
+        Pipe(),
+    )  # closed only afterwards: its process ends with it, and another one would be asked
+    with whole, pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
         decoder.prepare(b"a picture")
 
 
