@@ -3,7 +3,8 @@
     HYDRUS_TEST_START="xvfb-run -a python hydrus_client.py -d DB" HYDRUS_TEST_URL=http://127.0.0.1:45869 HYDRUS_TEST_KEY=... \\
         HYDRUS_TEST_PLAIN_KEY=... pytest tests/faults/test_client_kills.py
 
-On a client that nobody else uses: `HYDRUS_TEST_START` starts it and it is killed 20 times. It has the services of docs/hydrus.md.
+On a client that nobody else uses: `HYDRUS_TEST_START` starts it and it is killed 20 times. Where it asks at a start whether it runs
+already, since the killed one is still listed, let a script remove `client_running` from its folder first. It has the services of docs/hydrus.md.
 The first key may do everything, the second may not ask it to save (search, edit tags, manage pages). 20 runs, about half an hour.
 """
 
