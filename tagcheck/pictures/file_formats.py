@@ -25,8 +25,8 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 MOST_BRANDS = 256  # bytes of the box that names them
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-# Matroska/WebM, Flash, MPEG, ASF, Ogg.
 LFS = b"version https://git-lfs.github.com/spec/"  # what stands in the place of a picture that was not fetched
+# Matroska/WebM, Flash, MPEG, ASF, Ogg.
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")
 PACKET = 188  # bytes of an MPEG transport stream, each beginning with 0x47
 BEYOND_LIMITS = ("too large", "took longer", "not enough memory")  # how reasons begin that do not lie in the file

@@ -17,10 +17,8 @@ from tagcheck.series.said import Said
 from tagcheck.tag_columns import tag_columns
 
 FEWEST = 10_000  # pictures; of fewer all is learned anew, which takes seconds
-MOST, MOST_TUNED = (
-    0.05,
-    0.5,
-)  # share of the pictures that may have changed; where a network was fine-tuned, which takes hours
+MOST = 0.05  # share of the pictures that may have changed
+MOST_TUNED = 0.5  # where a network was fine-tuned, which takes hours
 NEW = 2  # pictures of a series that was not there from which on it has to be learned, where no network would be lost
 
 

@@ -28,10 +28,8 @@ from tagcheck.learning.linear_probes import logit
 
 SEVERAL = 3  # tags of a kind that have to be decided on before anything is said of the others
 TRUST = 0.5  # of a decision that counts for other tags too: those of one picture and of one evening are alike
-ASKED, ASKED_FROM = (
-    30,
-    0.2,
-)  # suggestions of a kind that are listed or decided at least, and the least confidence of them
+ASKED = 30  # suggestions of a kind that are listed or decided at least,
+ASKED_FROM = 0.2  # and the least confidence of those that are listed for it
 FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
 WIDTH, LENGTH = 0.4, 0.5  # of `f`: its standard deviation, and how far it holds together, in logits

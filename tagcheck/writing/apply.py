@@ -226,7 +226,6 @@ def _by_hand(library: Library, rows: Sequence[LedgerRow], after: Sequence[Ledger
     """`rows` as they are to be marked `after` they were read again: an applied one that reads as before stays so where few of its batch
     do, since its owner took it back then (`tagcheck.review.taken_back`). In Hydrus they leave a record where they take a tag off.
     """
-
     pairs = list(zip(rows, after, strict=True))
     gone = {old for old, new in pairs if (old.status, new.status) == (APPLIED, FAILED)}
     of, lost = Counter(row.batch for row in rows), Counter(row.batch for row in gone)
