@@ -23,6 +23,7 @@ if __name__ == "__main__":  # before what takes seconds to import
     interruption.end_at_once()
 
 import argparse
+import math
 import re
 import secrets
 import tempfile
@@ -74,11 +75,38 @@ MEGA = 1_000_000
 UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 
 
+@dataclass
+class Until:
+    """The time (`time.monotonic`) at which a run of so many `seconds` is to end, with the measuring of copies that follows embedding."""
+
+    end: float = math.inf
+    seconds: float = math.inf
+    reused: int = 0
+    pace: float = 0.0  # seconds that a picture took so far
+
+    def over(self, items: Iterable[T], job: "Job", work: "Work") -> Iterator[T]:
+        """The items, until no time is left."""
+        start = looked = time.monotonic()
+        for number, item in enumerate(items, 1):
+            yield item
+            now, done = time.monotonic(), len(work.tried)
+            if now - looked > CHECKED_EVERY and done:
+                looked, self.pace = now, (now - start) / done
+                decoded = max(number - done, 0)  # and on their way through the network
+                if now + decoded * self.pace + self.measuring(job, self.reused + done - len(work.failures)) > self.end:
+                    return
+
+    def measuring(self, job: "Job", pictures: int) -> float:
+        """The seconds in which copies of so many pictures are measured; 0 where that is left to a later run, since it would take too much of this."""
+        took = self.pace * measuring.changes(job.folder.embeddings, job.model, pictures)
+        return took if took <= MEASURING * self.seconds else 0.0
+
+
 class First(NamedTuple):
-    """How far a first look goes: the pictures that have an embedding then, the seconds that the run takes. None is no limit."""
+    """How far a first look goes: the pictures that have an embedding then, the seconds that the run takes."""
 
     pictures: int | None = None
-    seconds: float | None = None
+    seconds: float = math.inf
 
     @classmethod
     def read(cls, text: str) -> "First":
@@ -88,10 +116,6 @@ class First(NamedTuple):
             raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pictures nor a time such as 10min")
         number, unit = int(found[1]), found[2]
         return cls(seconds=number * UNITS[unit]) if unit else cls(number)
-
-    def until(self, began: float, job: "Job", reused: int) -> "Until | None":
-        """The end of a run that `began` then (`time.monotonic`), where that is a time; `reused` pictures had an embedding."""
-        return None if self.seconds is None else Until(began + self.seconds, self.seconds, job, reused)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -171,8 +195,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         reused = sum(info.hash in done for info in infos)
         wanted = to_embed(infos, new, pages, reused, args.first.pictures, args.limit)
-        until = args.first.until(began, job, reused)
-        work = embed_by_engine(args, job, wanted, message, until)
+        until = Until(began + args.first.seconds, args.first.seconds, reused)
+        work = embed_by_engine(args, replace(job, until=until), wanted, message)
         failed, damaged = keep_failures(folder, tools, known, work)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
@@ -188,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.name:
             print(outcome(summary) + f" -> {folder.embeddings}")
             return 0
-        if until is None or not until.pace or until.measuring(summary["ok"]):
+        if not until.pace or until.measuring(job, summary["ok"]):
             measure_copies(job, infos, records)
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary}
         header |= {TAGS_READ: tags_read, **habits}
@@ -367,7 +391,7 @@ def fetch(name: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """What pictures are embedded with: where they are, the tagger, the data folder, what a file may cost, and where shards go."""
+    """What pictures are embedded with: where they are, the tagger, the data folder, what a file may cost, where shards go, and until when."""
 
     library: Library
     model: Tagger
@@ -375,6 +399,7 @@ class Job:
     limits: Limits
     shards: Path
     shared: bool  # whether shards of other machines may stand beside these
+    until: Until = field(default_factory=Until)
 
     @staticmethod
     def of(args: argparse.Namespace, library: Library, model: Tagger, folder: DataFolder, limits: Limits) -> "Job":
@@ -417,53 +442,17 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
-@dataclass
-class Until:
-    """The time (`time.monotonic`) at which a run of so many `seconds` is to end, with the measuring of copies that follows embedding."""
-
-    end: float
-    seconds: float
-    job: Job
-    reused: int
-    pace: float = 0.0  # seconds that a picture took so far
-
-    def over(self, items: Iterable[T], work: Work) -> Iterator[T]:
-        """The items, until no time is left."""
-        start = looked = time.monotonic()
-        for number, item in enumerate(items, 1):
-            yield item
-            now, done = time.monotonic(), len(work.tried)
-            if now - looked > CHECKED_EVERY and done:
-                looked, self.pace = now, (now - start) / done
-                decoded = max(number - done, 0)  # and on their way through the network
-                if now + decoded * self.pace + self.measuring(self.reused + done - len(work.failures)) > self.end:
-                    return
-
-    def measuring(self, pictures: int) -> float:
-        """The seconds in which copies of so many pictures are measured; 0 where that is left to a later run, since it would take too much of this."""
-        took = self.pace * measuring.changes(self.job.folder.embeddings, self.job.model, pictures)
-        return took if took <= MEASURING * self.seconds else 0.0
-
-
-def embed_by_engine(
-    args: argparse.Namespace,
-    job: Job,
-    new: Sequence[FileInfo],
-    message: script.Shown | None,
-    until: Until | None = None,
-) -> Work:
+def embed_by_engine(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
     """`embed` here or on a cluster; the store that was named, if any, gets what it lacks."""
     if args.engine == "ray":
-        work = embed_on_cluster(args, job, new, message, until)
+        work = embed_on_cluster(args, job, new, message)
     else:
-        work = embed(job, new, args.decoders, message, until)
+        work = embed(job, new, args.decoders, message)
     exchange_shards(args.store, job.folder)
     return work
 
 
-def embed(
-    job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None, until: Until | None = None
-) -> Work:
+def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
     if not new:
@@ -475,7 +464,7 @@ def embed(
     maker = secrets.token_hex(4) if job.shared else ""
     with closing(files), ShardWriter(job.shards, model.id, model.preprocess_id, maker=maker) as writer:
         written, seen = time.monotonic(), script.shown(files, len(new), "embedding", message)
-        for hash, row in embedded_rows(until.over(seen, work) if until else seen, model, work):
+        for hash, row in embedded_rows(job.until.over(seen, job, work), model, work):
             start = time.monotonic()
             writer.add([hash], row[None], [work.sizes[hash]], [work.thumbnails.pop(hash)], [work.pixels.get(hash)])
             if start - written > FLUSH_SECONDS:
@@ -502,13 +491,7 @@ def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[s
     say(f"{plural(found.changes, 'changed picture')}: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
-def embed_on_cluster(
-    args: argparse.Namespace,
-    job: Job,
-    new: Sequence[FileInfo],
-    message: script.Shown | None,
-    until: Until | None = None,
-) -> Work:
+def embed_on_cluster(args: argparse.Namespace, job: Job, new: Sequence[FileInfo], message: script.Shown | None) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     size = min(max(len(new) // PARTS, PART[0]), PART[1])
     parts = [new[start : start + size] for start in range(0, len(new), size)]
@@ -517,7 +500,7 @@ def embed_on_cluster(
 
     def pictures() -> Iterator[str]:
         done = cluster.over_parts(make, parts, args.address, args.workers)
-        for some in until.over(done, total) if until else done:
+        for some in job.until.over(done, job, total):
             total.add(some)
             yield from some.tried
 
